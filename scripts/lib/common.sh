@@ -1,0 +1,19 @@
+# shellcheck shell=bash
+# What every script here needs. Source it; it changes nothing by itself.
+
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# shellcheck disable=SC2034 # read by the scripts that source this file
+cache_directory=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/pangolin_exporter
+
+# Progress goes to stderr: stdout belongs to results.
+say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
+
+# die MESSAGE [HINT]
+die() {
+    printf '%s: error: %s\n' "$(basename "$0")" "$1" >&2
+    [[ -z ${2:-} ]] || printf 'HINT: %s\n' "$2" >&2
+    exit 1
+}
+
+# Every script's help is the comment block below its first line.
+print_help() { awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$0"; }

@@ -1,0 +1,110 @@
+// One collection's result: everything that is published, joined and immutable.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bpf/shared/traffic.h"
+#include "userspace/metadata/site_directory.h"
+#include "userspace/wireguard/key.h"
+
+namespace pangolin {
+
+// The label site_id of traffic that belongs to no known site.
+inline constexpr std::string_view unassigned_site_id = "unassigned";
+
+// A site with what was counted for it since the exporter's first start. Totals only grow.
+struct SiteSnapshot {
+    // Null for the unassigned traffic; otherwise points into Snapshot::directory.
+    const Site* site = nullptr;
+    std::string_view site_id() const { return site ? std::string_view(site->site_id) : unassigned_site_id; }
+
+    // Inner IP packets and bytes, by direction and protocol.
+    struct traffic_counts traffic {};
+    // What WireGuard counted (encrypted); none when the site never had a peer here.
+    std::optional<std::uint64_t> tunnel_receive_bytes;
+    std::optional<std::uint64_t> tunnel_transmit_bytes;
+    // The kernel's view. None for a local site, and for one that another exit node serves.
+    std::optional<bool> tunnel_up;
+    // Seconds during which the tunnel was seen up; none where tunnel_up is none.
+    std::optional<double> uptime_seconds;
+};
+
+// A peer of a WireGuard interface as WireGuard reports it now.
+struct PeerSnapshot {
+    // Index into Snapshot::interfaces.
+    std::uint32_t interface = 0;
+    std::array<char, WireGuardKey::base64_length> public_key{};
+    const Site* site = nullptr;
+    std::uint64_t receive_bytes = 0;
+    std::uint64_t transmit_bytes = 0;
+    // Unix seconds; 0 when there was none.
+    double last_handshake_seconds = 0;
+};
+
+// A WireGuard interface that is counted.
+struct InterfaceSnapshot {
+    std::string name;
+    std::string netns;
+    // "kernel" or "userspace"; "tcx" or "clsact".
+    std::string_view implementation;
+    std::string_view hook;
+    // Packets that could not be attributed to any address, by direction and reason (enum traffic_undecodable).
+    std::array<std::array<std::uint64_t, TRAFFIC_UNDECODABLE_REASONS>, TRAFFIC_DIRECTIONS> undecodable{};
+};
+
+struct SourceStatus {
+    // "wireguard", "kernel", "sqlite", "sites_file".
+    std::string_view name;
+    bool up = false;
+    // Of the last failure; empty while up.
+    std::string error;
+};
+
+struct FeatureStatus {
+    std::string_view name;
+    bool enabled = false;
+};
+
+struct MapUsage {
+    std::string_view map;
+    std::string_view interface;
+    std::uint64_t entries = 0;
+    std::uint64_t max_entries = 0;
+};
+
+struct LostUpdates {
+    std::string_view map;
+    std::string_view reason;
+    std::uint64_t count = 0;
+};
+
+struct ActiveSites {
+    std::string region;
+    std::uint64_t sites = 0;
+};
+
+struct Snapshot {
+    std::chrono::system_clock::time_point time;
+    // Keeps every `site` pointer below alive.
+    std::shared_ptr<const SiteDirectory> directory;
+    std::vector<SiteSnapshot> sites;
+    std::vector<PeerSnapshot> peers;
+    std::vector<InterfaceSnapshot> interfaces;
+    std::vector<ActiveSites> active_sites;
+    std::vector<SourceStatus> sources;
+    std::vector<FeatureStatus> features;
+    std::vector<MapUsage> maps;
+    std::vector<LostUpdates> lost_updates;
+    // Wall time that this collection took, and what all collections took.
+    double collection_seconds = 0;
+    std::uint64_t collections = 0;
+    double collections_seconds_sum = 0;
+};
+
+}  // namespace pangolin
