@@ -33,11 +33,13 @@ struct NetworkNamespace {
 // metrics.wireguard.netns as the operator wrote it: auto | host | NAME | PATH | container:NAME | pid:N.
 // `auto` lists every namespace that a process is in or that is mounted under /run/netns (also /var/run/netns
 // and Docker's /run/docker/netns); the others list one. "container:NAME" finds a container by its name as
-// Docker and Podman write it on disk and in cgroups; a container that is not running is an error whose hint says so.
+// Docker and Podman write it on disk and in cgroups; a container that is not running is an error whose hint
+// says so.
 Result<std::vector<NetworkNamespace>> find_network_namespaces(const std::string& selector);
 
 // Runs `work` on a new thread inside `netns`, waits for it and passes on its result; the calling thread's
 // namespace never changes. Sockets that `work` opens stay in that namespace for life.
-Result<void> run_in_network_namespace(const NetworkNamespace& netns, const std::function<Result<void>()>& work);
+Result<void> run_in_network_namespace(const NetworkNamespace& netns,
+                                      const std::function<Result<void>()>& work);
 
 }  // namespace pangolin

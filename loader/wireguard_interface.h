@@ -26,9 +26,9 @@ struct WireGuardInterface {
 };
 
 // Lists the WireGuard interfaces of `namespaces`: links of kind "wireguard", and TUN links for which a UAPI
-// socket NAME.sock answers in a /run/wireguard folder (the implementation's own mount namespace is looked at too).
-// `names` restricts by interface name; empty means all. A namespace that vanished meanwhile is skipped.
-Result<std::vector<WireGuardInterface>> find_wireguard_interfaces(const std::vector<NetworkNamespace>& namespaces,
-                                                                  const std::vector<std::string>& names);
+// socket NAME.sock answers in a /run/wireguard folder (the implementation's own mount namespace is looked at
+// too). `names` restricts by interface name; empty means all. A namespace that vanished meanwhile is skipped.
+Result<std::vector<WireGuardInterface>> find_wireguard_interfaces(
+    const std::vector<NetworkNamespace>& namespaces, const std::vector<std::string>& names);
 
 }  // namespace pangolin

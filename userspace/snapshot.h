@@ -25,7 +25,7 @@ struct SiteSnapshot {
     std::string_view site_id() const { return site ? std::string_view(site->site_id) : unassigned_site_id; }
 
     // Inner IP packets and bytes, by direction and protocol.
-    struct traffic_counts traffic {};
+    struct traffic_counts traffic{};
     // What WireGuard counted (encrypted); none when the site never had a peer here.
     std::optional<std::uint64_t> tunnel_receive_bytes;
     std::optional<std::uint64_t> tunnel_transmit_bytes;
@@ -54,7 +54,8 @@ struct InterfaceSnapshot {
     // "kernel" or "userspace"; "tcx" or "clsact".
     std::string_view implementation;
     std::string_view hook;
-    // Packets that could not be attributed to any address, by direction and reason (enum traffic_undecodable).
+    // Packets that could not be attributed to any address, by direction and reason (enum
+    // traffic_undecodable).
     std::array<std::array<std::uint64_t, TRAFFIC_UNDECODABLE_REASONS>, TRAFFIC_DIRECTIONS> undecodable{};
 };
 

@@ -48,4 +48,91 @@ enum traffic_loss {
     TRAFFIC_LOSS_REASONS
 };
 
+/*
+ * Routes: which slot an inner remote address belongs to, equal to a longest-prefix match over the peers'
+ * allowed IPs. Userspace compiles them into a set of two parts:
+ *
+ *   pools    ranges of IPv4 addresses that are dense with allowed IPs (Pangolin hands out site networks from
+ *            one such range): an array indexed by address - base. The element is the final answer of the
+ *            longest-prefix match, so nothing else is looked at for these addresses.
+ *   entries  a hash table of prefixes for everything else, probed once for each prefix length in use, longest
+ *            first. It is a cuckoo table: an entry is in one of two places, so that a probe is two loads.
+ *
+ * Two sets exist; the programs read the active one while userspace fills the other and then flips. A packet
+ * sees the old allowed IPs or the new ones, never a mixture.
+ *
+ * Addresses are 128-bit numbers in host order, IPv4 as ::ffff:a.b.c.d.
+ */
+enum {
+    ROUTE_SETS = 2,
+    ROUTE_POOLS = 4,
+    ROUTE_V4_LENGTHS = 33,
+    ROUTE_V6_LENGTHS = 129,
+    ROUTE_POOL_BLOCK = 16,
+};
+
+/* Slots of the counters. 0 takes what matches no peer; peers begin at 1. */
+enum { TRAFFIC_SLOT_UNMATCHED = 0, TRAFFIC_FIRST_PEER_SLOT = 1 };
+
+struct route_address {
+    __u64 high;
+    __u64 low;
+};
+
+/* A prefix length in use. `tag` tells entries of different lengths and families apart; never 0. */
+struct route_length {
+    struct route_address mask;
+    __u64 tag;
+};
+
+/* IPv4 addresses base .. base + size - 1; the first one's slot is at `offset` of the set's pool slots. */
+struct route_pool {
+    __u32 base;
+    __u32 size;
+    __u32 offset;
+    __u32 reserved;
+};
+
+struct route_set {
+    __u64 hash_seed;
+    __u32 v4_lengths;
+    __u32 v6_lengths;
+    struct route_pool pool[ROUTE_POOLS];
+    struct route_length v4[ROUTE_V4_LENGTHS];
+    struct route_length v6[ROUTE_V6_LENGTHS];
+};
+PANGOLIN_STATIC_ASSERT(sizeof(struct route_pool) == 16, "no padding");
+PANGOLIN_STATIC_ASSERT(sizeof(struct route_length) == 24, "no padding");
+PANGOLIN_STATIC_ASSERT(sizeof(struct route_set) == 16 + 16 * ROUTE_POOLS + 24 * (33 + 129), "no padding");
+
+/* An empty entry has tag 0. */
+struct route_entry {
+    struct route_address network;
+    __u32 tag;
+    __u32 slot;
+    __u64 reserved;
+};
+PANGOLIN_STATIC_ASSERT(sizeof(struct route_entry) == 32, "half a cache line");
+
+/* Slots of consecutive addresses of a pool; 64 bytes because array elements take at least 8. */
+struct route_pool_block {
+    __u32 slot[ROUTE_POOL_BLOCK];
+};
+
+static inline __u32 route_tag(int is_v6, __u32 prefix_length) {
+    return 1u << 16 | (is_v6 ? 1u << 8 : 0) | prefix_length;
+}
+
+/* The low and the high half are the entry's two places, each to be reduced by the table's mask. */
+static inline __u64 route_hash(const struct route_address* network, __u64 tag, __u64 seed) {
+    /* Multiplication by odd constants with the high bits folded back (as in splitmix64): allowed IPs are
+     * the operator's, not an attacker's, so that speed counts and the seed is only for rebuilding. */
+    __u64 hash = (network->low ^ seed) * 0x9e3779b97f4a7c15ULL;
+    hash ^= hash >> 32;
+    hash = (hash + network->high + tag) * 0xbf58476d1ce4e5b9ULL;
+    hash ^= hash >> 29;
+    hash *= 0x94d049bb133111ebULL;
+    return hash ^ hash >> 32;
+}
+
 #endif /* PANGOLIN_BPF_SHARED_TRAFFIC_H */

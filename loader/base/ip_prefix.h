@@ -52,7 +52,9 @@ struct IpPrefix {
     auto operator<=>(const IpPrefix&) const = default;
 };
 
-inline constexpr std::uint8_t max_prefix_length(IpFamily family) { return family == IpFamily::v4 ? 32 : 128; }
+inline constexpr std::uint8_t max_prefix_length(IpFamily family) {
+    return family == IpFamily::v4 ? 32 : 128;
+}
 
 // The mask of a prefix in the mapped 128-bit form: an IPv4 length counts from bit 96.
 struct IpMask {

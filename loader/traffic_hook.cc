@@ -1,0 +1,128 @@
+#include "loader/traffic_hook.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <spdlog/spdlog.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "loader/bpf_error.h"
+#include "loader/clsact.h"
+
+namespace pangolin {
+
+std::string_view to_string(HookKind kind) {
+    switch (kind) {
+        case HookKind::tcx:
+            return "tcx";
+        case HookKind::clsact:
+            return "clsact";
+        case HookKind::none:
+            break;
+    }
+    return "none";
+}
+
+void TrafficHook::LinkDeleter::operator()(bpf_link* link) const {
+    bpf_link__destroy(link);
+}
+
+TrafficHook& TrafficHook::operator=(TrafficHook&& other) noexcept {
+    std::swap(interface_, other.interface_);
+    std::swap(kind_, other.kind_);
+    std::swap(ingress_, other.ingress_);
+    std::swap(egress_, other.egress_);
+    std::swap(created_qdisc_, other.created_qdisc_);
+    return *this;
+}
+
+TrafficHook::TrafficHook(TrafficHook&& other) noexcept {
+    *this = std::move(other);
+}
+
+TrafficHook::~TrafficHook() {
+    if (kind_ == HookKind::clsact)
+        detach_clsact();
+}
+
+Result<TrafficHook> TrafficHook::attach(const WireGuardInterface& interface, HookMode mode,
+                                        ProgramPair programs) {
+    TrafficHook hook;
+    hook.interface_ = interface;
+    Result<void> attached;
+    auto attached_in = run_in_network_namespace(interface.netns, [&]() -> Result<void> {
+        if (mode == HookMode::clsact)
+            return hook.attach_clsact(programs);
+        auto tcx = hook.attach_tcx(programs);
+        // Before 6.6 the attach type is unknown (EINVAL); that it is busy or forbidden is no reason for
+        // clsact.
+        if (!tcx && mode == HookMode::automatic && tcx.error().code == EINVAL)
+            return hook.attach_clsact(programs);
+        return tcx;
+    });
+    if (!attached_in)
+        return std::unexpected(attached_in.error());
+    return hook;
+}
+
+Result<void> TrafficHook::attach_tcx(ProgramPair programs) {
+    const auto link_to = [this](bpf_program* program, std::string_view direction) -> Result<Link> {
+        Link link(bpf_program__attach_tcx(program, static_cast<int>(interface_.index), nullptr));
+        if (!link)
+            return bpf_failure(errno,
+                               "cannot attach to tcx " + std::string(direction) + " of " + interface_.name);
+        return link;
+    };
+    auto ingress = link_to(programs.ingress, "ingress");
+    if (!ingress)
+        return std::unexpected(ingress.error());
+    auto egress = link_to(programs.egress, "egress");
+    if (!egress)
+        return std::unexpected(egress.error());
+    ingress_ = std::move(*ingress);
+    egress_ = std::move(*egress);
+    kind_ = HookKind::tcx;
+    return {};
+}
+
+Result<void> TrafficHook::attach_clsact(ProgramPair programs) {
+    auto created = create_clsact(interface_);
+    if (!created)
+        return std::unexpected(created.error());
+    created_qdisc_ = *created;
+    kind_ = HookKind::clsact;
+    const auto result = set_clsact_filters(interface_, programs);
+    if (!result) {
+        remove_clsact_filters(interface_, created_qdisc_);
+        kind_ = HookKind::none;
+    }
+    return result;
+}
+
+void TrafficHook::detach_clsact() {
+    auto detached = run_in_network_namespace(interface_.netns, [this]() -> Result<void> {
+        remove_clsact_filters(interface_, created_qdisc_);
+        return {};
+    });
+    // A namespace that is gone took its filters with it.
+    if (!detached)
+        spdlog::debug("detaching from {}: {}", interface_.name, detached.error().what);
+    kind_ = HookKind::none;
+}
+
+Result<void> TrafficHook::replace(ProgramPair programs) {
+    if (kind_ == HookKind::clsact)
+        return run_in_network_namespace(interface_.netns,
+                                        [&] { return set_clsact_filters(interface_, programs); });
+    for (const auto& [link, program] :
+         {std::pair{ingress_.get(), programs.ingress}, std::pair{egress_.get(), programs.egress}}) {
+        if (const int error = bpf_link__update_program(link, program); error != 0)
+            return bpf_failure(-error, "cannot replace the program on " + interface_.name);
+    }
+    return {};
+}
+
+}  // namespace pangolin

@@ -1,0 +1,61 @@
+// Attachment of a pair of programs to the two directions of an interface.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "loader/base/error.h"
+#include "loader/wireguard_interface.h"
+
+struct bpf_link;
+struct bpf_program;
+
+namespace pangolin {
+
+enum class HookKind : std::uint8_t { none, tcx, clsact };
+std::string_view to_string(HookKind kind);
+
+// metrics.wireguard.attach: `automatic` prefers tcx (Linux 6.6), where several users share a hook in peace
+// and a link's end is the attachment's end.
+enum class HookMode : std::uint8_t { automatic, tcx, clsact };
+
+struct ProgramPair {
+    bpf_program* ingress = nullptr;
+    bpf_program* egress = nullptr;
+};
+
+// Detaches at the end of its life. Enters the interface's namespace for the time of a call only.
+class TrafficHook {
+  public:
+    TrafficHook() = default;
+    TrafficHook(TrafficHook&& other) noexcept;
+    TrafficHook& operator=(TrafficHook&& other) noexcept;
+    ~TrafficHook();
+
+    static Result<TrafficHook> attach(const WireGuardInterface& interface, HookMode mode,
+                                      ProgramPair programs);
+
+    // Puts `programs` in the place of those attached, atomically for each direction.
+    Result<void> replace(ProgramPair programs);
+
+    HookKind kind() const { return kind_; }
+
+  private:
+    struct LinkDeleter {
+        void operator()(bpf_link* link) const;
+    };
+    using Link = std::unique_ptr<bpf_link, LinkDeleter>;
+
+    Result<void> attach_tcx(ProgramPair programs);
+    Result<void> attach_clsact(ProgramPair programs);
+    void detach_clsact();
+
+    WireGuardInterface interface_;
+    HookKind kind_ = HookKind::none;
+    Link ingress_;
+    Link egress_;
+    bool created_qdisc_ = false;
+};
+
+}  // namespace pangolin

@@ -1,0 +1,202 @@
+#include "loader/traffic_program.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "loader/bpf_error.h"
+#include "loader/grace_period.h"
+#include "traffic.skel.h"
+
+namespace pangolin {
+namespace {
+
+route_address key_of(const IpAddress& address) {
+    return {.high = address.high, .low = address.low};
+}
+
+IpAddress address_of(const route_address& key) {
+    constexpr std::uint64_t v4_mapped = 0x0000ffff;
+    const bool v4 = key.high == 0 && key.low >> 32 == v4_mapped;
+    return {v4 ? IpFamily::v4 : IpFamily::v6, key.high, key.low};
+}
+
+void add(traffic_counts& sum, const traffic_counts& part) {
+    for (int direction = 0; direction < TRAFFIC_DIRECTIONS; ++direction) {
+        for (int protocol = 0; protocol < TRAFFIC_PROTOCOLS; ++protocol) {
+            const traffic_count& from = part.count[direction][protocol];
+            traffic_count& to = sum.count[direction][protocol];
+            to.packets += __atomic_load_n(&from.packets, __ATOMIC_RELAXED);
+            to.bytes += __atomic_load_n(&from.bytes, __ATOMIC_RELAXED);
+        }
+    }
+}
+
+Result<void> set_map_sizes(traffic_bpf& skeleton, const TrafficCapacity& capacity, std::uint32_t cpus) {
+    const std::pair<bpf_map*, std::uint64_t> sizes[] = {
+        {skeleton.maps.counters, std::uint64_t{capacity.slots} * cpus},
+        {skeleton.maps.route_entries, std::uint64_t{ROUTE_SETS} * capacity.routes.entries},
+        {skeleton.maps.route_pools, std::uint64_t{ROUTE_SETS} * capacity.routes.pool_blocks},
+    };
+    for (const auto& [map, entries] : sizes) {
+        if (entries > UINT32_MAX || bpf_map__set_max_entries(map, static_cast<std::uint32_t>(entries)) != 0)
+            return failure("cannot size BPF map '" + std::string(bpf_map__name(map)) + "' for " +
+                               std::to_string(entries) + " entries",
+                           "Lower metrics.limits.max_peers.");
+    }
+    return {};
+}
+
+// Sum over all possible CPUs of one element of a per-CPU array of 64-bit counters.
+std::uint64_t read_per_cpu(int map_fd, std::uint32_t key, std::uint32_t cpus) {
+    std::vector<std::uint64_t> values(cpus);
+    std::uint64_t sum = 0;
+    if (bpf_map_lookup_elem(map_fd, &key, values.data()) == 0) {
+        for (const std::uint64_t value : values)
+            sum += value;
+    }
+    return sum;
+}
+
+}  // namespace
+
+void TrafficProgram::SkeletonDeleter::operator()(traffic_bpf* skeleton) const {
+    traffic_bpf__destroy(skeleton);
+}
+
+TrafficProgram::TrafficProgram(TrafficProgram&&) noexcept = default;
+TrafficProgram& TrafficProgram::operator=(TrafficProgram&&) noexcept = default;
+TrafficProgram::~TrafficProgram() = default;
+
+Result<TrafficProgram> TrafficProgram::load(const TrafficCapacity& capacity, std::uint32_t l2_length) {
+    collect_libbpf_messages();
+    const int cpus = libbpf_num_possible_cpus();
+    if (cpus < 1)
+        return system_failure(-cpus, "cannot read the number of possible CPUs");
+
+    TrafficProgram program;
+    program.capacity_ = capacity;
+    program.cpus_ = static_cast<std::uint32_t>(cpus);
+    program.skeleton_.reset(traffic_bpf__open());
+    if (!program.skeleton_)
+        return bpf_failure(errno, "cannot open the traffic BPF object");
+    traffic_bpf& skeleton = *program.skeleton_;
+    skeleton.rodata->l2_length = l2_length;
+    skeleton.rodata->slot_capacity = capacity.slots;
+    skeleton.rodata->route_entry_mask = capacity.routes.entries - 1;
+    skeleton.rodata->pool_block_capacity = capacity.routes.pool_blocks;
+    if (auto sized = set_map_sizes(skeleton, capacity, program.cpus_); !sized)
+        return std::unexpected(sized.error());
+    if (const int error = traffic_bpf__load(&skeleton); error != 0)
+        return bpf_failure(-error, "cannot load the traffic BPF programs");
+    if (auto mapped = program.map_memory(); !mapped)
+        return std::unexpected(mapped.error());
+    return program;
+}
+
+Result<void> TrafficProgram::map_memory() {
+    const auto map = [](auto& array, const bpf_map* source) -> Result<void> {
+        auto mapped =
+            std::remove_reference_t<decltype(array)>::map(bpf_map__fd(source), bpf_map__max_entries(source));
+        if (!mapped)
+            return std::unexpected(mapped.error());
+        array = std::move(*mapped);
+        return {};
+    };
+    if (auto result = map(counters_, skeleton_->maps.counters); !result)
+        return result;
+    if (auto result = map(route_entries_, skeleton_->maps.route_entries); !result)
+        return result;
+    return map(route_pools_, skeleton_->maps.route_pools);
+}
+
+Result<void> TrafficProgram::attach(const WireGuardInterface& interface, HookMode mode) {
+    auto hook = TrafficHook::attach(interface, mode,
+                                    {skeleton_->progs.traffic_ingress, skeleton_->progs.traffic_egress});
+    if (!hook)
+        return std::unexpected(hook.error());
+    hook_ = std::move(*hook);
+    return {};
+}
+
+Result<void> TrafficProgram::take_over(TrafficProgram& old) {
+    if (auto replaced =
+            old.hook_.replace({skeleton_->progs.traffic_ingress, skeleton_->progs.traffic_egress});
+        !replaced)
+        return replaced;
+    hook_ = std::move(old.hook_);
+    wait_for_running_programs();
+    return {};
+}
+
+void TrafficProgram::publish(const RouteTable& routes) {
+    const std::uint32_t next = active_ ^ 1U;
+    std::ranges::copy(routes.entries(),
+                      route_entries_.elements().begin() + std::size_t{next} * capacity_.routes.entries);
+    std::ranges::copy(routes.pool_blocks(),
+                      route_pools_.elements().begin() + std::size_t{next} * capacity_.routes.pool_blocks);
+    skeleton_->bss->route_sets[next] = routes.set();
+    __atomic_store_n(&skeleton_->bss->active_routes, next, __ATOMIC_RELEASE);
+    active_ = next;
+    wait_for_running_programs();
+}
+
+traffic_counts TrafficProgram::read(std::uint32_t slot) const {
+    traffic_counts sum{};
+    for (std::size_t cpu = 0; cpu < cpus_; ++cpu)
+        add(sum, counters_.elements()[cpu * capacity_.slots + slot]);
+    return sum;
+}
+
+void TrafficProgram::clear(std::uint32_t slot) {
+    for (std::size_t cpu = 0; cpu < cpus_; ++cpu)
+        counters_.elements()[cpu * capacity_.slots + slot] = traffic_counts{};
+}
+
+std::vector<UnmatchedTraffic> TrafficProgram::read_unmatched() const {
+    const int map = bpf_map__fd(skeleton_->maps.unmatched);
+    std::vector<UnmatchedTraffic> result;
+    route_address key{};
+    const void* previous = nullptr;
+    // A key that is deleted meanwhile restarts the walk at the first key; the map's size bounds it.
+    const std::uint32_t limit = unmatched_capacity();
+    while (result.size() < limit && bpf_map_get_next_key(map, previous, &key) == 0) {
+        previous = &key;
+        UnmatchedTraffic entry{.remote = address_of(key)};
+        if (bpf_map_lookup_elem(map, &key, &entry.counts) == 0)
+            result.push_back(entry);
+    }
+    return result;
+}
+
+void TrafficProgram::forget_unmatched(const IpAddress& remote) {
+    const route_address key = key_of(remote);
+    bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.unmatched), &key);
+}
+
+TrafficLosses TrafficProgram::read_losses() const {
+    TrafficLosses losses;
+    const int undecodable = bpf_map__fd(skeleton_->maps.undecodable);
+    for (std::uint32_t direction = 0; direction < TRAFFIC_DIRECTIONS; ++direction) {
+        for (std::uint32_t reason = 0; reason < TRAFFIC_UNDECODABLE_REASONS; ++reason)
+            losses.undecodable[direction][reason] =
+                read_per_cpu(undecodable, direction * TRAFFIC_UNDECODABLE_REASONS + reason, cpus_);
+    }
+    for (std::uint32_t reason = 0; reason < TRAFFIC_LOSS_REASONS; ++reason)
+        losses.loss[reason] = read_per_cpu(bpf_map__fd(skeleton_->maps.losses), reason, cpus_);
+    return losses;
+}
+
+std::uint32_t TrafficProgram::unmatched_capacity() const {
+    return bpf_map__max_entries(skeleton_->maps.unmatched);
+}
+
+int TrafficProgram::program_fd(traffic_direction direction) const {
+    return bpf_program__fd(direction == TRAFFIC_INGRESS ? skeleton_->progs.traffic_ingress
+                                                        : skeleton_->progs.traffic_egress);
+}
+
+}  // namespace pangolin

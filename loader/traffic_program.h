@@ -1,0 +1,92 @@
+// The traffic programs of one WireGuard interface: loaded, attached, fed with routes, read.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "bpf/shared/traffic.h"
+#include "loader/base/error.h"
+#include "loader/base/ip_prefix.h"
+#include "loader/mapped_array.h"
+#include "loader/route_table.h"
+#include "loader/traffic_hook.h"
+#include "loader/wireguard_interface.h"
+
+struct traffic_bpf;
+
+namespace pangolin {
+
+// Fixed when the programs are loaded; more room means new programs (see TrafficProgram::take_over).
+struct TrafficCapacity {
+    // Slots of counters, TRAFFIC_SLOT_UNMATCHED included.
+    std::uint32_t slots = 256;
+    RouteCapacity routes;
+};
+
+// Counts of one address that matched no route when its packets came.
+struct UnmatchedTraffic {
+    IpAddress remote;
+    traffic_counts counts{};
+};
+
+struct TrafficLosses {
+    std::uint64_t undecodable[TRAFFIC_DIRECTIONS][TRAFFIC_UNDECODABLE_REASONS] = {};
+    std::uint64_t loss[TRAFFIC_LOSS_REASONS] = {};
+};
+
+// Owns programs, maps and attachment; all end with it. Use from one thread at a time.
+class TrafficProgram {
+  public:
+    // Loads the programs with empty routes. `l2_length` is 0 for WireGuard and TUN, 14 for BPF_PROG_RUN.
+    static Result<TrafficProgram> load(const TrafficCapacity& capacity, std::uint32_t l2_length = 0);
+
+    TrafficProgram(TrafficProgram&&) noexcept;
+    TrafficProgram& operator=(TrafficProgram&&) noexcept;
+    ~TrafficProgram();
+
+    // Attaches to both directions of `interface`, whose namespace is entered for it. Publish routes before.
+    Result<void> attach(const WireGuardInterface& interface, HookMode mode);
+
+    // Replaces the attached programs of `old` by these without a gap: every packet is counted by exactly one
+    // of the two. Afterwards the counters of `old` are final and it holds no attachment any more.
+    Result<void> take_over(TrafficProgram& old);
+
+    // Puts `routes` into force for all packets after the return: the old routes are not in use any more, so
+    // that counters of slots that are in none of `routes` are final. `routes` must fit capacity().
+    void publish(const RouteTable& routes);
+
+    // Sum over all CPUs since the last clear(). Concurrent packets may be in it or not.
+    traffic_counts read(std::uint32_t slot) const;
+    // Sets a slot to zero; for slots that no published route leads to.
+    void clear(std::uint32_t slot);
+
+    std::vector<UnmatchedTraffic> read_unmatched() const;
+    // Forgets an address; packets counted for it since the last read are lost unless a route covers it.
+    void forget_unmatched(const IpAddress& remote);
+    TrafficLosses read_losses() const;
+
+    const TrafficCapacity& capacity() const { return capacity_; }
+    std::uint32_t unmatched_capacity() const;
+    // None while not attached.
+    HookKind hook() const { return hook_.kind(); }
+    int program_fd(traffic_direction direction) const;
+
+  private:
+    struct SkeletonDeleter {
+        void operator()(traffic_bpf* skeleton) const;
+    };
+    TrafficProgram() = default;
+    Result<void> map_memory();
+
+    std::unique_ptr<traffic_bpf, SkeletonDeleter> skeleton_;
+    TrafficCapacity capacity_;
+    std::uint32_t cpus_ = 1;
+    std::uint32_t active_ = 0;
+    MappedArray<traffic_counts> counters_;
+    MappedArray<route_entry> route_entries_;
+    MappedArray<route_pool_block> route_pools_;
+    TrafficHook hook_;
+};
+
+}  // namespace pangolin

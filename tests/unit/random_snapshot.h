@@ -1,0 +1,124 @@
+// Snapshots made up for tests and benchmarks.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <string>
+#include <utility>
+
+#include "userspace/snapshot.h"
+
+namespace pangolin {
+
+struct RandomSnapshotOptions {
+    unsigned sites = 20;
+    unsigned interfaces = 2;
+    // Protocols with traffic: at most so many of each site.
+    unsigned protocols = TRAFFIC_PROTOCOLS;
+    // Names with quotes, line feeds, backslashes and characters of several bytes.
+    bool difficult_names = true;
+};
+
+namespace random_snapshot_detail {
+
+inline std::string name(std::mt19937_64& random, bool difficult) {
+    static constexpr std::string_view plain[] = {"a", "home", "office-", "Z", "0", " ", "_", "x.y"};
+    static constexpr std::string_view hard[] = {"\"", "\\", "\n", "é", "漢", "😀", "\t", "{}", ",", "="};
+    std::string name;
+    for (auto parts = random() % 12; parts > 0; --parts)
+        name += difficult && random() % 3 == 0 ? hard[random() % std::size(hard)]
+                                               : plain[random() % std::size(plain)];
+    return name;
+}
+
+inline Site site(std::mt19937_64& random, unsigned number, const RandomSnapshotOptions& options) {
+    Site site;
+    site.site_id = "mysterious-hedgehog-" + std::to_string(number);
+    site.name = name(random, options.difficult_names);
+    site.organisation = "org-" + std::to_string(number % 7);
+    site.type = static_cast<SiteType>(random() % 3);
+    site.exit_node = "Exit Node 1";
+    site.region = number % 2 ? "eu" : "";
+    if (random() % 8)
+        site.online = random() % 2 == 0;
+    return site;
+}
+
+inline void fill_traffic(std::mt19937_64& random, struct traffic_counts& traffic, unsigned protocols) {
+    for (unsigned protocol = 0; protocol < protocols; ++protocol)
+        for (auto& direction : traffic.count) {
+            direction[protocol].packets = random() >> (random() % 40 + 24);
+            direction[protocol].bytes = 900 * direction[protocol].packets;
+        }
+}
+
+inline PeerSnapshot peer(std::mt19937_64& random, const Site* site, unsigned interface) {
+    WireGuardKey key;
+    for (auto& byte : key.bytes)
+        byte = static_cast<std::uint8_t>(random());
+    PeerSnapshot peer;
+    peer.interface = interface;
+    // Not base64 by the standard, but as long and of the same characters.
+    for (std::size_t i = 0; i < peer.public_key.size(); ++i)
+        peer.public_key[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ+/0123"[key.bytes[i % key.bytes.size()] % 32];
+    peer.site = site;
+    peer.receive_bytes = random() >> 20;
+    peer.transmit_bytes = random() >> 20;
+    peer.last_handshake_seconds = random() % 5 ? 1.7e9 + static_cast<double>(random() % 1000000000) / 1e3 : 0;
+    return peer;
+}
+
+inline void fill_status(std::mt19937_64& random, Snapshot& snapshot) {
+    snapshot.active_sites = {{"eu", random() % 100}, {"us \"east\"", random() % 100}};
+    snapshot.sources = {
+        {"wireguard", true, ""}, {"kernel", true, ""}, {"sqlite", false, "db.sqlite: <locked>"}};
+    snapshot.features = {{"tcx", true}, {"clsact", false}};
+    snapshot.maps = {{"routes", "wg0", random() % 100, 1024}, {"unmatched", "wg0", random() % 100, 4096}};
+    snapshot.lost_updates = {{"unmatched", "full", random() % 10}, {"traffic", "gso_header", 0}};
+    snapshot.collection_seconds = 0.0125;
+    snapshot.collections = random() % 1000;
+    snapshot.collections_seconds_sum = static_cast<double>(random() % 100000) / 977.0;
+}
+
+}  // namespace random_snapshot_detail
+
+// The same snapshot for the same seed.
+inline std::shared_ptr<const Snapshot> random_snapshot(std::uint64_t seed,
+                                                       const RandomSnapshotOptions& options = {}) {
+    namespace detail = random_snapshot_detail;
+    std::mt19937_64 random(seed);
+    auto snapshot = std::make_shared<Snapshot>();
+    snapshot->time = std::chrono::system_clock::now();
+    auto directory = std::make_shared<SiteDirectory>();
+    for (unsigned i = 0; i < options.sites; ++i)
+        directory->sites.push_back(detail::site(random, i, options));
+    for (unsigned i = 0; i < options.interfaces; ++i) {
+        auto& interface = snapshot->interfaces.emplace_back();
+        interface.name = "wg" + std::to_string(i);
+        interface.netns = "pid:42 (gerbil)";
+        interface.implementation = "kernel";
+        interface.hook = i % 2 ? "clsact" : "tcx";
+        interface.undecodable[TRAFFIC_INGRESS][TRAFFIC_BAD_VERSION] = random() % 10;
+    }
+    for (unsigned i = 0; i <= options.sites; ++i) {
+        // The last one is the traffic of no site.
+        const Site* const site = i < options.sites ? &directory->sites[i] : nullptr;
+        auto& entry = snapshot->sites.emplace_back();
+        entry.site = site;
+        detail::fill_traffic(random, entry.traffic, options.protocols);
+        if (!site || site->type == SiteType::local)
+            continue;
+        entry.tunnel_receive_bytes = random() >> 16;
+        entry.tunnel_transmit_bytes = random() >> 16;
+        entry.tunnel_up = random() % 4 != 0;
+        entry.uptime_seconds = static_cast<double>(random() % 100000000) / 997.0;
+        snapshot->peers.push_back(
+            detail::peer(random, site, options.interfaces ? i % options.interfaces : 0));
+    }
+    snapshot->directory = std::move(directory);
+    detail::fill_status(random, *snapshot);
+    return snapshot;
+}
+
+}  // namespace pangolin
