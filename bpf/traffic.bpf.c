@@ -63,7 +63,7 @@ struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(map_flags, BPF_F_NO_PREALLOC);
     __uint(max_entries, 4096);
-    __type(key, struct route_address);
+    __type(key, struct unmatched_key);
     __type(value, struct traffic_counts);
 } unmatched SEC(".maps");
 
@@ -366,19 +366,20 @@ static __always_inline void add_to_slot(__u32 slot, enum traffic_direction direc
 }
 
 /* CPUs share these elements, hence the atomic adds; this path is for the first second of a peer. */
-static __noinline void add_to_unmatched(const struct route_address* remote, __u32 direction_and_protocol,
-                                        __u64 packets, __u64 bytes)
+static __noinline int add_to_unmatched(const struct packet* packet, __u32 direction_and_protocol,
+                                       __u64 packets, __u64 bytes)
 {
     static const struct traffic_counts zero = {};
     enum traffic_direction direction = direction_and_protocol >> 2 & 1;
     enum traffic_protocol protocol = direction_and_protocol & 3;
-    struct route_address key;
+    struct unmatched_key key = {};
     struct traffic_counts* counts;
     struct traffic_count* count;
 
-    if (!remote)
-        return;
-    key = *remote;
+    if (!packet)
+        return -1;
+    key.remote = packet->remote;
+    key.is_v6 = packet->is_v6;
     counts = bpf_map_lookup_elem(&unmatched, &key);
     if (!counts) {
         /* Another CPU may have been faster: what counts is whether the element is there afterwards. */
@@ -388,11 +389,12 @@ static __noinline void add_to_unmatched(const struct route_address* remote, __u3
     if (!counts) {
         increment(&losses, TRAFFIC_LOSS_UNMATCHED_FULL);
         add_to_slot(TRAFFIC_SLOT_UNMATCHED, direction, protocol, packets, bytes);
-        return;
+        return 0;
     }
     count = &counts->count[direction][protocol];
     __sync_fetch_and_add(&count->packets, packets);
     __sync_fetch_and_add(&count->bytes, bytes);
+    return 0;
 }
 
 static __always_inline int count(struct __sk_buff* skb, enum traffic_direction direction)
@@ -408,7 +410,7 @@ static __always_inline int count(struct __sk_buff* skb, enum traffic_direction d
     protocol = protocol_of(&packet);
     slot = find_slot(&packet);
     if (slot == TRAFFIC_SLOT_UNMATCHED)
-        add_to_unmatched(&packet.remote, direction << 2 | protocol, packets, bytes);
+        add_to_unmatched(&packet, direction << 2 | protocol, packets, bytes);
     else
         add_to_slot(slot, direction, protocol, packets, bytes);
     /* TC_ACT_UNSPEC is TCX_NEXT: whoever else is attached here gets the packet next. */

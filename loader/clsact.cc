@@ -6,21 +6,25 @@
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 
-#include <array>
-#include <cerrno>
-#include <cstring>
-#include <memory>
-#include <string>
+#include <unistd.h>
 
+#include <cerrno>
+#include <csignal>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "loader/base/unique_fd.h"
 #include "loader/bpf_error.h"
 
 namespace pangolin {
 namespace {
 
-// Our place among the filters of a direction. The priority is below the range that the kernel hands out by
-// itself (49152 downwards), and a filter found there that is not ours is never replaced.
+// Our place among the filters of a direction: a priority below the range that the kernel hands out by itself
+// (49152 downwards), and the process id as the handle, so that two exporters do not take each other's place
+// and what a killed one has left is known by its dead owner.
 constexpr std::uint32_t filter_priority = 9464;
-constexpr std::uint32_t filter_handle = 1;
 
 bpf_tc_hook hook_of(const WireGuardInterface& interface, bpf_tc_attach_point point) {
     bpf_tc_hook hook{};
@@ -30,44 +34,92 @@ bpf_tc_hook hook_of(const WireGuardInterface& interface, bpf_tc_attach_point poi
     return hook;
 }
 
-bpf_tc_opts our_filter() {
+bpf_tc_opts filter_at(std::uint32_t handle) {
     bpf_tc_opts filter{};
     filter.sz = sizeof filter;
-    filter.handle = filter_handle;
+    filter.handle = handle;
     filter.priority = filter_priority;
     return filter;
 }
 
-std::string program_name(std::uint32_t id) {
-    const int fd = bpf_prog_get_fd_by_id(id);
-    if (fd < 0)
-        return {};
-    bpf_prog_info info{};
-    std::uint32_t length = sizeof info;
-    const int error = bpf_prog_get_info_by_fd(fd, &info, &length);
-    ::close(fd);
-    return error == 0 ? info.name : std::string{};
+std::uint32_t our_handle() {
+    return static_cast<std::uint32_t>(::getpid());
 }
 
-// A filter in our place: none, left by an earlier run of this program, or somebody else's.
-Result<void> check_place(const bpf_tc_hook& hook, const bpf_program* program) {
-    bpf_tc_opts found = our_filter();
-    if (bpf_tc_query(&hook, &found) != 0)
+std::string program_name(std::uint32_t id) {
+    const UniqueFd program(bpf_prog_get_fd_by_id(id));
+    bpf_prog_info info{};
+    std::uint32_t length = sizeof info;
+    if (!program || bpf_prog_get_info_by_fd(program.get(), &info, &length) != 0)
         return {};
-    const std::string name = program_name(found.prog_id);
-    if (name == bpf_program__name(program))
+    return info.name;
+}
+
+struct Filter {
+    std::uint32_t priority = 0;
+    std::uint32_t handle = 0;
+};
+
+int collect_filter(const nlmsghdr* message, void* filters) {
+    const auto* const header = static_cast<const tcmsg*>(mnl_nlmsg_get_payload(message));
+    // A priority's head is listed as well, with handle 0.
+    if (message->nlmsg_type == RTM_NEWTFILTER && header->tcm_handle != 0)
+        static_cast<std::vector<Filter>*>(filters)->push_back(
+            {TC_H_MAJ(header->tcm_info) >> 16, header->tcm_handle});
+    return MNL_CB_OK;
+}
+
+// The filters of one direction of the interface's clsact; none when they cannot be listed.
+std::optional<std::vector<Filter>> list_filters(const WireGuardInterface& interface,
+                                                bpf_tc_attach_point point) {
+    const std::unique_ptr<mnl_socket, decltype(&mnl_socket_close)> socket(mnl_socket_open(NETLINK_ROUTE),
+                                                                          &mnl_socket_close);
+    if (!socket || mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) != 0)
         return {};
-    return failure("filter priority " + std::to_string(filter_priority) + " of interface index " +
-                       std::to_string(hook.ifindex) + " is taken by BPF program '" + name + "'",
-                   "Move the other filter to another priority.");
+    std::vector<char> buffer(MNL_SOCKET_DUMP_SIZE);
+    nlmsghdr* const header = mnl_nlmsg_put_header(buffer.data());
+    header->nlmsg_type = RTM_GETTFILTER;
+    header->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+    auto* const request = static_cast<tcmsg*>(mnl_nlmsg_put_extra_header(header, sizeof(tcmsg)));
+    request->tcm_family = AF_UNSPEC;
+    request->tcm_ifindex = static_cast<int>(interface.index);
+    request->tcm_parent =
+        TC_H_MAKE(TC_H_CLSACT, point == BPF_TC_INGRESS ? TC_H_MIN_INGRESS : TC_H_MIN_EGRESS);
+    if (mnl_socket_sendto(socket.get(), header, header->nlmsg_len) < 0)
+        return {};
+    std::vector<Filter> filters;
+    for (;;) {
+        const ssize_t received = mnl_socket_recvfrom(socket.get(), buffer.data(), buffer.size());
+        if (received < 0)
+            return {};
+        const int next = mnl_cb_run(buffer.data(), static_cast<std::size_t>(received), 0,
+                                    mnl_socket_get_portid(socket.get()), collect_filter, &filters);
+        if (next == MNL_CB_STOP)
+            return filters;
+        if (next < MNL_CB_STOP)
+            return {};
+    }
+}
+
+// A filter that an exporter has left behind that was killed.
+bool abandoned(const bpf_tc_hook& hook, const Filter& filter, const bpf_program* program) {
+    if (filter.priority != filter_priority || filter.handle == our_handle() ||
+        ::kill(static_cast<pid_t>(filter.handle), 0) == 0 || errno != ESRCH)
+        return false;
+    bpf_tc_opts found = filter_at(filter.handle);
+    return bpf_tc_query(&hook, &found) == 0 && program_name(found.prog_id) == bpf_program__name(program);
 }
 
 Result<void> set_filter(const WireGuardInterface& interface, bpf_tc_attach_point point,
                         const bpf_program* program) {
     const bpf_tc_hook hook = hook_of(interface, point);
-    if (auto place = check_place(hook, program); !place)
-        return place;
-    bpf_tc_opts filter = our_filter();
+    for (const Filter& filter : list_filters(interface, point).value_or(std::vector<Filter>{})) {
+        if (!abandoned(hook, filter, program))
+            continue;
+        const bpf_tc_opts old = filter_at(filter.handle);
+        bpf_tc_detach(&hook, &old);
+    }
+    bpf_tc_opts filter = filter_at(our_handle());
     filter.prog_fd = bpf_program__fd(program);
     filter.flags = BPF_TC_F_REPLACE;
     if (const int error = bpf_tc_attach(&hook, &filter); error != 0)
@@ -75,38 +127,9 @@ Result<void> set_filter(const WireGuardInterface& interface, bpf_tc_attach_point
     return {};
 }
 
-int count_filter(const nlmsghdr* message, void* count) {
-    if (message->nlmsg_type == RTM_NEWTFILTER)
-        ++*static_cast<int*>(count);
-    return MNL_CB_OK;
-}
-
-// Filters in one direction of the interface's clsact; -1 when that cannot be found out.
-int filters_in(const WireGuardInterface& interface, std::uint32_t parent) {
-    const std::unique_ptr<mnl_socket, decltype(&mnl_socket_close)> socket(mnl_socket_open(NETLINK_ROUTE),
-                                                                          &mnl_socket_close);
-    if (!socket || mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) != 0)
-        return -1;
-    std::array<char, 16384> buffer{};
-    nlmsghdr* const header = mnl_nlmsg_put_header(buffer.data());
-    header->nlmsg_type = RTM_GETTFILTER;
-    header->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-    auto* const request = static_cast<tcmsg*>(mnl_nlmsg_put_extra_header(header, sizeof(tcmsg)));
-    request->tcm_family = AF_UNSPEC;
-    request->tcm_ifindex = static_cast<int>(interface.index);
-    request->tcm_parent = parent;
-    if (mnl_socket_sendto(socket.get(), header, header->nlmsg_len) < 0)
-        return -1;
-    int filters = 0;
-    for (;;) {
-        const ssize_t received = mnl_socket_recvfrom(socket.get(), buffer.data(), buffer.size());
-        if (received < 0)
-            return -1;
-        const int next = mnl_cb_run(buffer.data(), static_cast<std::size_t>(received), 0,
-                                    mnl_socket_get_portid(socket.get()), count_filter, &filters);
-        if (next <= MNL_CB_STOP)
-            return next == MNL_CB_STOP ? filters : -1;
-    }
+bool unused(const WireGuardInterface& interface, bpf_tc_attach_point point) {
+    const auto filters = list_filters(interface, point);
+    return filters && filters->empty();
 }
 
 }  // namespace
@@ -128,11 +151,10 @@ Result<void> set_clsact_filters(const WireGuardInterface& interface, ProgramPair
 void remove_clsact_filters(const WireGuardInterface& interface, bool created_qdisc) {
     for (const bpf_tc_attach_point point : {BPF_TC_INGRESS, BPF_TC_EGRESS}) {
         const bpf_tc_hook hook = hook_of(interface, point);
-        const bpf_tc_opts filter = our_filter();
+        const bpf_tc_opts filter = filter_at(our_handle());
         bpf_tc_detach(&hook, &filter);
     }
-    if (!created_qdisc || filters_in(interface, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)) != 0 ||
-        filters_in(interface, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)) != 0)
+    if (!created_qdisc || !unused(interface, BPF_TC_INGRESS) || !unused(interface, BPF_TC_EGRESS))
         return;
     bpf_tc_hook hook = hook_of(interface, static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS));
     bpf_tc_hook_destroy(&hook);

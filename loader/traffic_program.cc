@@ -14,14 +14,12 @@
 namespace pangolin {
 namespace {
 
-route_address key_of(const IpAddress& address) {
-    return {.high = address.high, .low = address.low};
+unmatched_key key_of(const IpAddress& address) {
+    return {.remote = {.high = address.high, .low = address.low}, .is_v6 = address.family == IpFamily::v6};
 }
 
-IpAddress address_of(const route_address& key) {
-    constexpr std::uint64_t v4_mapped = 0x0000ffff;
-    const bool v4 = key.high == 0 && key.low >> 32 == v4_mapped;
-    return {v4 ? IpFamily::v4 : IpFamily::v6, key.high, key.low};
+IpAddress address_of(const unmatched_key& key) {
+    return {key.is_v6 != 0 ? IpFamily::v6 : IpFamily::v4, key.remote.high, key.remote.low};
 }
 
 void add(traffic_counts& sum, const traffic_counts& part) {
@@ -159,7 +157,7 @@ void TrafficProgram::clear(std::uint32_t slot) {
 std::vector<UnmatchedTraffic> TrafficProgram::read_unmatched() const {
     const int map = bpf_map__fd(skeleton_->maps.unmatched);
     std::vector<UnmatchedTraffic> result;
-    route_address key{};
+    unmatched_key key{};
     const void* previous = nullptr;
     // A key that is deleted meanwhile restarts the walk at the first key; the map's size bounds it.
     const std::uint32_t limit = unmatched_capacity();
@@ -173,7 +171,7 @@ std::vector<UnmatchedTraffic> TrafficProgram::read_unmatched() const {
 }
 
 void TrafficProgram::forget_unmatched(const IpAddress& remote) {
-    const route_address key = key_of(remote);
+    const unmatched_key key = key_of(remote);
     bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.unmatched), &key);
 }
 

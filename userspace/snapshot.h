@@ -74,7 +74,8 @@ struct FeatureStatus {
 
 struct MapUsage {
     std::string_view map;
-    std::string_view interface;
+    // Index into Snapshot::interfaces.
+    std::uint32_t interface = 0;
     std::uint64_t entries = 0;
     std::uint64_t max_entries = 0;
 };

@@ -79,6 +79,13 @@ struct route_address {
     __u64 low;
 };
 
+/* A remote address with its family, which a mapped IPv4 address in an IPv6 packet would otherwise hide. */
+struct unmatched_key {
+    struct route_address remote;
+    __u64 is_v6;
+};
+PANGOLIN_STATIC_ASSERT(sizeof(struct unmatched_key) == 24, "no padding");
+
 /* A prefix length in use. `tag` tells entries of different lengths and families apart; never 0. */
 struct route_length {
     struct route_address mask;

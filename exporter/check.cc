@@ -1,0 +1,80 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "exporter/commands.h"
+#include "exporter/site_source.h"
+#include "loader/preflight.h"
+#include "loader/wireguard_interface.h"
+#include "userspace/wireguard/device.h"
+
+namespace pangolin {
+namespace {
+
+std::string_view word(FindingLevel level) {
+    switch (level) {
+        case FindingLevel::ok:
+            return "ok";
+        case FindingLevel::missing:
+            return "missing";
+        case FindingLevel::fatal:
+            break;
+    }
+    return "FATAL";
+}
+
+std::vector<Finding> inspect_interfaces(const WireGuardConfiguration& configuration) {
+    Result<std::vector<WireGuardInterface>> found;
+    if (const auto namespaces = find_network_namespaces(configuration.netns))
+        found = find_wireguard_interfaces(*namespaces, configuration.interfaces);
+    else
+        found = std::unexpected(namespaces.error());
+    if (!found)
+        return {{FindingLevel::missing, "wireguard", found.error().message()}};
+    if (found->empty())
+        return {{FindingLevel::missing, "wireguard",
+                 "no interface found (HINT: Start gerbil; the exporter finds wg0 when it appears.)"}};
+    std::vector<Finding> findings;
+    for (const WireGuardInterface& interface : *found) {
+        WireGuardDevice device;
+        Result<void> read;
+        if (auto reader = open_wireguard_reader(interface))
+            read = (*reader)->read(device);
+        else
+            read = std::unexpected(reader.error());
+        const std::string where = interface.name + " in network namespace " + interface.netns.name;
+        if (read)
+            findings.push_back(
+                {FindingLevel::ok, "wireguard",
+                 fmt::format(
+                     "{}: {} peers, {} implementation", where, device.peers.size(),
+                     interface.implementation == WireGuardImplementation::kernel ? "kernel" : "userspace")});
+        else
+            findings.push_back({FindingLevel::missing, "wireguard", where + ": " + read.error().message()});
+    }
+    return findings;
+}
+
+Finding inspect_sites(const MetadataConfiguration& configuration) {
+    const auto source = make_site_source(configuration);
+    const auto directory = source->read();
+    if (!directory)
+        return {FindingLevel::missing, std::string(source->name()), directory.error().message()};
+    return {FindingLevel::ok, std::string(source->name()), fmt::format("{} sites", directory->sites.size())};
+}
+
+}  // namespace
+
+int check(const CommandLine&, const Configuration& configuration) {
+    std::vector<Finding> findings = inspect_host();
+    std::ranges::move(inspect_interfaces(configuration.wireguard), std::back_inserter(findings));
+    findings.push_back(inspect_sites(configuration.metadata));
+    for (const Finding& finding : findings)
+        fmt::print("{:<8} {:<11} {}\n", word(finding.level), finding.subject, finding.detail);
+    const bool fatal = std::ranges::any_of(
+        findings, [](const Finding& finding) { return finding.level == FindingLevel::fatal; });
+    return fatal ? exit_failure : exit_success;
+}
+
+}  // namespace pangolin

@@ -1,0 +1,128 @@
+#include "loader/preflight.h"
+
+#include <linux/capability.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <fstream>
+#include <string>
+
+#include "loader/traffic_program.h"
+
+namespace pangolin {
+namespace {
+
+struct KernelVersion {
+    unsigned major = 0;
+    unsigned minor = 0;
+    auto operator<=>(const KernelVersion&) const = default;
+};
+
+// Bounded loops, batched and mapped arrays and bpf2bpf calls as traffic.bpf.c uses them.
+constexpr KernelVersion oldest_kernel{5, 10};
+// bpf_mprog and tcx came with 6.6 (commit e420bed02507).
+constexpr KernelVersion first_tcx_kernel{6, 6};
+
+KernelVersion parse_version(std::string_view release) {
+    KernelVersion version;
+    const char* const end = release.data() + release.size();
+    const auto major = std::from_chars(release.data(), end, version.major);
+    if (major.ptr != end && *major.ptr == '.')
+        std::from_chars(major.ptr + 1, end, version.minor);
+    return version;
+}
+
+std::uint64_t effective_capabilities() {
+    std::ifstream status("/proc/self/status");
+    std::string line;
+    constexpr std::string_view key = "CapEff:\t";
+    while (std::getline(status, line)) {
+        if (!line.starts_with(key))
+            continue;
+        std::uint64_t capabilities = 0;
+        std::from_chars(line.data() + key.size(), line.data() + line.size(), capabilities, 16);
+        return capabilities;
+    }
+    return 0;
+}
+
+Finding inspect_kernel(const utsname& system) {
+    const bool supported = parse_version(system.release) >= oldest_kernel;
+    return {supported ? FindingLevel::ok : FindingLevel::fatal, "kernel",
+            std::string("Linux ") + system.release +
+                (supported ? "" : " (HINT: Linux 5.10 or newer is needed.)")};
+}
+
+Finding inspect_privileges() {
+    struct Needed {
+        int capability;
+        const char* name;
+        const char* reason;
+    };
+    constexpr std::array needed{
+        Needed{CAP_BPF, "CAP_BPF", "load programs and maps"},
+        Needed{CAP_NET_ADMIN, "CAP_NET_ADMIN", "attach them to interfaces and read WireGuard's peers"},
+        Needed{CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "enter the network namespaces of containers"},
+    };
+    const std::uint64_t held = effective_capabilities();
+    const auto has = [held](int capability) { return (held >> capability & 1) != 0; };
+    std::string missing;
+    for (const Needed& need : needed) {
+        // CAP_SYS_ADMIN includes CAP_BPF (include/linux/capability.h, bpf_capable()).
+        if (has(need.capability) || (need.capability == CAP_BPF && has(CAP_SYS_ADMIN)))
+            continue;
+        missing += (missing.empty() ? "" : ", ") + std::string(need.name) + " (to " + need.reason + ")";
+    }
+    if (missing.empty())
+        return {FindingLevel::ok, "privileges", "all capabilities that are needed"};
+    return {FindingLevel::fatal, "privileges", "missing " + missing + " (HINT: Run as root.)"};
+}
+
+Finding inspect_programs() {
+    const auto program = TrafficProgram::load({});
+    if (program)
+        return {FindingLevel::ok, "bpf", "the traffic programs load"};
+    return {FindingLevel::fatal, "bpf", program.error().message()};
+}
+
+Finding inspect_tcx(const utsname& system) {
+    if (parse_version(system.release) >= first_tcx_kernel)
+        return {FindingLevel::ok, "tcx", "available"};
+    return {FindingLevel::missing, "tcx",
+            "needs Linux 6.6; clsact is used in its place, with the same counts"};
+}
+
+Finding inspect_btf() {
+    if (::access("/sys/kernel/btf/vmlinux", R_OK) == 0)
+        return {FindingLevel::ok, "btf", "/sys/kernel/btf/vmlinux"};
+    return {FindingLevel::missing, "btf", "no /sys/kernel/btf/vmlinux; traffic is counted without it"};
+}
+
+}  // namespace
+
+std::vector<Finding> inspect_host() {
+    utsname system{};
+    ::uname(&system);
+    std::vector<Finding> findings{inspect_kernel(system), inspect_privileges()};
+    // Without privileges a trial load only repeats that finding.
+    if (findings.back().level == FindingLevel::ok)
+        findings.push_back(inspect_programs());
+    findings.push_back(inspect_tcx(system));
+    findings.push_back(inspect_btf());
+    return findings;
+}
+
+Result<void> require_host() {
+    utsname system{};
+    ::uname(&system);
+    for (const Finding& finding : {inspect_kernel(system), inspect_privileges()}) {
+        if (finding.level == FindingLevel::fatal)
+            return failure(finding.subject + ": " + finding.detail);
+    }
+    return {};
+}
+
+}  // namespace pangolin

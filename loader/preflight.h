@@ -1,0 +1,33 @@
+// What this host offers to the exporter, found out by trying.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "loader/base/error.h"
+
+namespace pangolin {
+
+enum class FindingLevel : std::uint8_t {
+    ok,
+    // Works without it, with less.
+    missing,
+    // Nothing can be counted.
+    fatal,
+};
+
+struct Finding {
+    FindingLevel level = FindingLevel::ok;
+    // "kernel", "privileges", "bpf", "tcx", "btf", ...
+    std::string subject;
+    // What was found, with a hint where something is missing.
+    std::string detail;
+};
+
+// Probes kernel, privileges and BPF features of the calling process. Attaches nothing.
+std::vector<Finding> inspect_host();
+
+// The first fatal finding as an error: for a start that cannot succeed.
+Result<void> require_host();
+
+}  // namespace pangolin

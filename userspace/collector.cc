@@ -1,0 +1,282 @@
+#include "userspace/collector.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace pangolin {
+namespace {
+
+constexpr std::chrono::milliseconds shortest_poll_interval{1000};
+// Polls take at most this part of one CPU's time.
+constexpr int poll_duty_cycle = 100;
+
+Error no_interface(const std::string& netns) {
+    return {.what = netns == "auto" ? "no WireGuard interface in any network namespace"
+                                    : "no WireGuard interface in network namespace '" + netns + "'",
+            .hint = "Start gerbil (or set metrics.wireguard.netns); the exporter keeps looking.",
+            .code = ENODEV};
+}
+
+std::shared_ptr<const SiteIndex> no_sites() {
+    return std::make_shared<const SiteIndex>(std::make_shared<const SiteDirectory>());
+}
+
+void add(TrafficLosses& sum, const TrafficLosses& part) {
+    for (int reason = 0; reason < TRAFFIC_LOSS_REASONS; ++reason)
+        sum.loss[reason] += part.loss[reason];
+}
+
+}  // namespace
+
+Collector::Collector(CollectorOptions options)
+    : options_(std::move(options)),
+      sites_(no_sites()),
+      sites_state_(options_.sites ? options_.sites->name() : "sites") {}
+
+Collector::~Collector() {
+    poll_thread_.request_stop();
+    metadata_thread_.request_stop();
+    wake_.notify_all();
+    // Before the members that the threads use.
+    if (poll_thread_.joinable())
+        poll_thread_.join();
+    if (metadata_thread_.joinable())
+        metadata_thread_.join();
+}
+
+void Collector::start() {
+    if (options_.sites)
+        refresh_sites();
+    discover();
+    {
+        const std::lock_guard lock(mutex_);
+        poll();
+    }
+    poll_thread_ = std::jthread([this](const std::stop_token& stop) { run_polls(stop); });
+    if (options_.sites)
+        metadata_thread_ = std::jthread([this](const std::stop_token& stop) { run_metadata(stop); });
+}
+
+bool Collector::wait(const std::stop_token& stop, std::chrono::milliseconds time) {
+    std::unique_lock lock(wait_mutex_);
+    wake_.wait_for(lock, stop, time, [] { return false; });
+    return !stop.stop_requested();
+}
+
+void Collector::run_polls(const std::stop_token& stop) {
+    std::chrono::milliseconds interval = shortest_poll_interval;
+    while (wait(stop, interval)) {
+        const auto begin = std::chrono::steady_clock::now();
+        discover();
+        {
+            const std::lock_guard lock(mutex_);
+            poll();
+        }
+        const auto spent = std::chrono::steady_clock::now() - begin;
+        interval = std::max(shortest_poll_interval,
+                            std::chrono::duration_cast<std::chrono::milliseconds>(spent * poll_duty_cycle));
+    }
+}
+
+void Collector::run_metadata(const std::stop_token& stop) {
+    while (wait(stop, options_.metadata_refresh))
+        refresh_sites();
+}
+
+// Outside the lock for as long as the source is read: a slow database delays no scrape.
+void Collector::refresh_sites() {
+    auto directory = options_.sites->read();
+    std::shared_ptr<const SiteIndex> index;
+    if (directory)
+        index =
+            std::make_shared<const SiteIndex>(std::make_shared<const SiteDirectory>(std::move(*directory)));
+    const std::lock_guard lock(mutex_);
+    if (index) {
+        sites_ = std::move(index);
+        sites_state_.succeeded();
+    } else {
+        sites_state_.failed(directory.error());
+    }
+}
+
+void Collector::discover() {
+    Result<std::vector<WireGuardInterface>> found;
+    if (const auto namespaces = find_network_namespaces(options_.netns))
+        found = find_wireguard_interfaces(*namespaces, options_.interfaces);
+    else
+        found = std::unexpected(namespaces.error());
+
+    const std::lock_guard lock(mutex_);
+    if (!found) {
+        wireguard_state_.failed(found.error());
+        return;
+    }
+    reconcile(*found);
+}
+
+void Collector::reconcile(const std::vector<WireGuardInterface>& found) {
+    for (auto monitor = monitors_.begin(); monitor != monitors_.end();) {
+        const bool present = std::ranges::any_of(found, [&](const WireGuardInterface& interface) {
+            return interface.same_as(monitor->second->interface());
+        });
+        const auto next = std::next(monitor);
+        if (!present)
+            end_monitor(monitor);
+        monitor = next;
+    }
+    Result<void> attached;
+    for (const WireGuardInterface& interface : found) {
+        const InterfaceKey key{interface.netns.id, interface.index, interface.name};
+        if (monitors_.contains(key))
+            continue;
+        auto monitor = InterfaceMonitor::open(interface, options_.attach, options_.max_peers);
+        if (monitor)
+            monitors_.emplace(key, std::move(*monitor));
+        else if (monitor.error().code != ENODEV)
+            attached = std::unexpected(monitor.error());
+    }
+    if (monitors_.empty() && attached)
+        wireguard_state_.failed(no_interface(options_.netns));
+    else
+        kernel_state_.set(attached);
+}
+
+void Collector::end_monitor(std::map<InterfaceKey, std::unique_ptr<InterfaceMonitor>>::iterator monitor) {
+    spdlog::info("interface {} in network namespace {} is gone", monitor->first.name,
+                 monitor->second->interface().netns.name);
+    monitor->second->finish(ledger_);
+    add(ended_losses_, monitor->second->losses());
+    ended_refused_peers_ += monitor->second->refused_peers();
+    monitors_.erase(monitor);
+}
+
+void Collector::poll() {
+    ledger_.begin_poll();
+    const PollTime now = PollTime::now();
+    Result<void> outcome;
+    bool any_read = false;
+    for (auto monitor = monitors_.begin(); monitor != monitors_.end();) {
+        const auto next = std::next(monitor);
+        const auto polled = monitor->second->poll(now, *sites_, ledger_);
+        if (polled) {
+            own_exit_nodes_.insert(monitor->second->public_key());
+            any_read = true;
+        } else if (polled.error().code == ENODEV) {
+            end_monitor(monitor);
+        } else {
+            outcome = std::unexpected(polled.error());
+        }
+        monitor = next;
+    }
+    if (!outcome)
+        wireguard_state_.failed(outcome.error());
+    else if (any_read)
+        wireguard_state_.succeeded();
+    else if (wireguard_state_.up())
+        wireguard_state_.failed(no_interface(options_.netns));
+    ledger_.end_poll(now.steady);
+}
+
+bool Collector::served_here(const Site& site) const {
+    if (site.type == SiteType::local)
+        return false;
+    if (!site.exit_node_public_key || own_exit_nodes_.contains(*site.exit_node_public_key))
+        return true;
+    return own_exit_nodes_.empty() && sites_->single_exit_node();
+}
+
+SiteSnapshot Collector::describe_account(const Site* site) const {
+    SiteSnapshot described;
+    described.site = site;
+    const SiteAccount* const account = ledger_.find(described.site_id());
+    if (account == nullptr)
+        return described;
+    described.traffic = account->traffic;
+    if (account->had_peer) {
+        described.tunnel_receive_bytes = account->tunnel_receive_bytes;
+        described.tunnel_transmit_bytes = account->tunnel_transmit_bytes;
+    }
+    return described;
+}
+
+void Collector::describe_sites(Snapshot& snapshot) const {
+    const bool readable =
+        std::ranges::all_of(monitors_, [](const auto& entry) { return entry.second->readable(); });
+    std::map<std::string_view, std::uint64_t> active;
+    for (const Site& site : snapshot.directory->sites) {
+        SiteSnapshot described = describe_account(&site);
+        if (served_here(site)) {
+            const SiteAccount* const account = ledger_.find(site.site_id);
+            const bool up = account != nullptr && account->up;
+            described.uptime_seconds = account != nullptr ? account->uptime_seconds : 0.0;
+            if (readable) {
+                described.tunnel_up = up;
+                active[site.region.empty() ? site.exit_node : site.region] += up ? 1 : 0;
+            }
+        }
+        snapshot.sites.push_back(described);
+    }
+    if (ledger_.find(unassigned_site_id) != nullptr)
+        snapshot.sites.push_back(describe_account(nullptr));
+    for (const auto& [region, sites] : active)
+        snapshot.active_sites.push_back({std::string(region), sites});
+}
+
+void Collector::describe_losses(Snapshot& snapshot) const {
+    TrafficLosses sum = ended_losses_;
+    std::uint64_t refused_peers = ended_refused_peers_;
+    for (const auto& [key, monitor] : monitors_) {
+        add(sum, monitor->losses());
+        refused_peers += monitor->refused_peers();
+    }
+    snapshot.lost_updates = {
+        {"unmatched", "full", sum.loss[TRAFFIC_LOSS_UNMATCHED_FULL]},
+        {"counters", "gso_header", sum.loss[TRAFFIC_LOSS_GSO_HEADER]},
+        {"counters", "missing", sum.loss[TRAFFIC_LOSS_COUNTER]},
+        {"counters", "max_peers", refused_peers},
+    };
+}
+
+std::shared_ptr<const Snapshot> Collector::collect() {
+    const auto begin = std::chrono::steady_clock::now();
+    auto snapshot = std::make_shared<Snapshot>();
+    const std::lock_guard lock(mutex_);
+    poll();
+    snapshot->time = std::chrono::system_clock::now();
+    snapshot->directory = sites_->directory();
+    bool tcx = false;
+    bool clsact = false;
+    for (const auto& [key, monitor] : monitors_) {
+        monitor->describe(*snapshot);
+        tcx |= snapshot->interfaces.back().hook == to_string(HookKind::tcx);
+        clsact |= snapshot->interfaces.back().hook == to_string(HookKind::clsact);
+    }
+    describe_sites(*snapshot);
+    describe_losses(*snapshot);
+    snapshot->features = {{"tcx", tcx}, {"clsact", clsact}};
+    snapshot->sources = {wireguard_state_.status(), kernel_state_.status()};
+    if (options_.sites)
+        snapshot->sources.push_back(sites_state_.status());
+    snapshot->collection_seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    collections_seconds_ += snapshot->collection_seconds;
+    snapshot->collections = ++collections_;
+    snapshot->collections_seconds_sum = collections_seconds_;
+    return snapshot;
+}
+
+std::vector<std::string> Collector::problems() const {
+    const std::lock_guard lock(mutex_);
+    std::vector<std::string> result;
+    for (const SourceState* state : {&wireguard_state_, &kernel_state_}) {
+        if (!state->up() && !state->error().empty())
+            result.push_back(std::string(state->name()) + ": " + state->error());
+    }
+    if (options_.sites && !sites_state_.up())
+        result.push_back(std::string(sites_state_.name()) + ": " + sites_state_.error());
+    return result;
+}
+
+}  // namespace pangolin

@@ -1,0 +1,101 @@
+// Brings it all together: finds interfaces, follows peers and sites, produces snapshots.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <stop_token>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "userspace/interface_monitor.h"
+#include "userspace/metadata/site_directory.h"
+#include "userspace/site_index.h"
+#include "userspace/site_ledger.h"
+#include "userspace/snapshot.h"
+#include "userspace/source_state.h"
+
+namespace pangolin {
+
+struct CollectorOptions {
+    // metrics.wireguard.netns and .interfaces, see find_network_namespaces() and find_wireguard_interfaces().
+    std::string netns = "auto";
+    std::vector<std::string> interfaces;
+    HookMode attach = HookMode::automatic;
+    // Null: no sites are known and all traffic is unassigned.
+    std::unique_ptr<SiteSource> sites;
+    std::chrono::milliseconds metadata_refresh{std::chrono::seconds(10)};
+    std::uint32_t max_peers = 16384;
+};
+
+// Two threads of its own: one looks for interfaces and polls them every second or so (less often when that is
+// much work), one reads the site source. All public functions may be called from any thread.
+class Collector {
+  public:
+    explicit Collector(CollectorOptions options);
+    Collector(const Collector&) = delete;
+    Collector& operator=(const Collector&) = delete;
+    // Detaches from all interfaces.
+    ~Collector();
+
+    // Reads sites and interfaces once and starts the threads. Sources that are down are retried by them.
+    void start();
+
+    // A new collection, made in the calling thread: some milliseconds for thousands of peers.
+    std::shared_ptr<const Snapshot> collect();
+
+    // Why the exporter is not ready, a line each; empty when it is attached and sites are loaded.
+    std::vector<std::string> problems() const;
+
+  private:
+    struct InterfaceKey {
+        NetworkNamespaceId netns;
+        unsigned index = 0;
+        std::string name;
+        auto operator<=>(const InterfaceKey&) const = default;
+    };
+
+    void run_polls(const std::stop_token& stop);
+    void run_metadata(const std::stop_token& stop);
+    bool wait(const std::stop_token& stop, std::chrono::milliseconds time);
+
+    void refresh_sites();
+    void discover();
+    void reconcile(const std::vector<WireGuardInterface>& found);
+    void poll();
+    void end_monitor(std::map<InterfaceKey, std::unique_ptr<InterfaceMonitor>>::iterator monitor);
+    bool served_here(const Site& site) const;
+    SiteSnapshot describe_account(const Site* site) const;
+    void describe_sites(Snapshot& snapshot) const;
+    void describe_losses(Snapshot& snapshot) const;
+
+    CollectorOptions options_;
+
+    // Serialises collections and guards all below.
+    mutable std::mutex mutex_;
+    std::shared_ptr<const SiteIndex> sites_;
+    std::map<InterfaceKey, std::unique_ptr<InterfaceMonitor>> monitors_;
+    SiteLedger ledger_;
+    // Keys of interfaces seen on this host: exit nodes that are here.
+    std::set<WireGuardKey> own_exit_nodes_;
+    SourceState wireguard_state_{"wireguard"};
+    SourceState kernel_state_{"kernel"};
+    SourceState sites_state_;
+    // Losses of monitors that have ended.
+    TrafficLosses ended_losses_;
+    std::uint64_t ended_refused_peers_ = 0;
+    std::uint64_t collections_ = 0;
+    double collections_seconds_ = 0;
+
+    std::mutex wait_mutex_;
+    std::condition_variable_any wake_;
+    std::jthread poll_thread_;
+    std::jthread metadata_thread_;
+};
+
+}  // namespace pangolin

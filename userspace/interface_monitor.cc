@@ -1,0 +1,229 @@
+#include "userspace/interface_monitor.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "userspace/traffic_arithmetic.h"
+
+namespace pangolin {
+namespace {
+
+// Twice what is needed now, so that a site more is no reason for new programs.
+TrafficCapacity roomy(std::uint32_t slots, const RouteCapacity& routes) {
+    return {.slots = std::max(256U, std::bit_ceil(slots * 2)),
+            .routes = {.entries = std::max(256U, routes.entries * 2),
+                       .pool_blocks = std::max(256U, std::bit_ceil(routes.pool_blocks * 2))}};
+}
+
+// WireGuard's counters start again at zero when a peer is removed and added.
+std::uint64_t growth(std::uint64_t now, std::uint64_t before) {
+    return now >= before ? now - before : now;
+}
+
+void add(TrafficLosses& sum, const TrafficLosses& part) {
+    for (int direction = 0; direction < TRAFFIC_DIRECTIONS; ++direction) {
+        for (int reason = 0; reason < TRAFFIC_UNDECODABLE_REASONS; ++reason)
+            sum.undecodable[direction][reason] += part.undecodable[direction][reason];
+    }
+    for (int reason = 0; reason < TRAFFIC_LOSS_REASONS; ++reason)
+        sum.loss[reason] += part.loss[reason];
+}
+
+std::string_view implementation_name(WireGuardImplementation implementation) {
+    return implementation == WireGuardImplementation::kernel ? "kernel" : "userspace";
+}
+
+}  // namespace
+
+Result<std::unique_ptr<InterfaceMonitor>> InterfaceMonitor::open(const WireGuardInterface& interface,
+                                                                 HookMode mode, std::uint32_t max_peers) {
+    std::unique_ptr<InterfaceMonitor> monitor(new InterfaceMonitor(interface, mode, max_peers));
+    auto reader = open_wireguard_reader(interface);
+    if (!reader)
+        return std::unexpected(reader.error());
+    monitor->reader_ = std::move(*reader);
+    if (auto read = monitor->reader_->read(monitor->device_); !read)
+        return std::unexpected(read.error());
+
+    monitor->peers_.update(monitor->device_);
+    monitor->routes_ = RouteTable::compile(monitor->peers_.routes(monitor->device_));
+    const TrafficCapacity capacity = roomy(monitor->peers_.slots_needed(), monitor->routes_->capacity());
+    monitor->routes_ = RouteTable::compile(monitor->peers_.routes(monitor->device_), capacity.routes);
+    auto program = TrafficProgram::load(capacity);
+    if (!program)
+        return std::unexpected(program.error());
+    program->publish(*monitor->routes_);
+    if (auto attached = program->attach(interface, mode); !attached)
+        return std::unexpected(attached.error());
+    monitor->program_ = std::move(*program);
+    spdlog::info("counting on {} in network namespace {} ({} peers, {})", interface.name,
+                 interface.netns.name, monitor->device_.peers.size(), to_string(monitor->program_->hook()));
+    return monitor;
+}
+
+Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex& sites, SiteLedger& ledger) {
+    auto read = reader_->read(device_);
+    readable_ = read.has_value();
+    if (!readable_) {
+        device_.peers.clear();
+        if (directory_)
+            credit_counters(ledger);
+        return read;
+    }
+    routes_current_ &= !peers_.update(device_);
+    resolve_sites(sites, ledger);
+    Result<void> followed;
+    if (!routes_current_)
+        followed = follow_routes(ledger);
+    credit_counters(ledger);
+    if (followed) {
+        routes_current_ = true;
+        // No route leads to their slots any more, so that what was just credited is final.
+        peers_.retire_unseen([this](const TrackedPeer& gone) { program_->clear(gone.slot); });
+    }
+    credit_tunnels(now);
+    return followed;
+}
+
+void InterfaceMonitor::resolve_sites(const SiteIndex& sites, SiteLedger& ledger) {
+    directory_ = sites.directory();
+    for (const WireGuardPeer& reported : device_.peers) {
+        TrackedPeer* const peer = peers_.find(reported.public_key);
+        if (peer == nullptr)
+            continue;
+        peer->site = sites.find(reported, device_.public_key);
+        peer->account = &ledger.of(peer->site != nullptr ? peer->site->site_id : unassigned_site_id);
+    }
+    // A peer that has gone keeps its account for its last counts, but not the pointer into an old directory.
+    peers_.for_each([&](TrackedPeer& peer) {
+        if (peer.account == nullptr)
+            peer.account = &ledger.of(unassigned_site_id);
+    });
+}
+
+Result<void> InterfaceMonitor::follow_routes(SiteLedger& ledger) {
+    const std::vector<Route> routes = peers_.routes(device_);
+    const TrafficCapacity& capacity = program_->capacity();
+    RouteTable table = RouteTable::compile(routes, capacity.routes);
+    if (peers_.slots_needed() > capacity.slots || !capacity.routes.holds(table.capacity())) {
+        const TrafficCapacity larger =
+            roomy(std::max(peers_.slots_needed(), capacity.slots), table.capacity());
+        return replace_program(larger, RouteTable::compile(routes, larger.routes), ledger);
+    }
+    program_->publish(table);
+    routes_ = std::move(table);
+    return {};
+}
+
+// The new programs start at zero: everything that the old ones counted is credited from their maps.
+Result<void> InterfaceMonitor::replace_program(const TrafficCapacity& capacity, RouteTable routes,
+                                               SiteLedger& ledger) {
+    auto larger = TrafficProgram::load(capacity);
+    if (!larger)
+        return std::unexpected(larger.error());
+    larger->publish(routes);
+    if (auto taken = larger->take_over(*program_); !taken)
+        return taken;
+    routes_ = std::move(routes);
+    SiteAccount& unassigned = ledger.of(unassigned_site_id);
+    unmatched_.credit_final(*program_, *routes_, peers_, unassigned);
+    add(unassigned.traffic, difference(program_->read(TRAFFIC_SLOT_UNMATCHED), unmatched_credited_));
+    unmatched_credited_ = {};
+    const std::uint32_t old_slots = program_->capacity().slots;
+    peers_.for_each([&](TrackedPeer& peer) {
+        if (peer.slot < old_slots)
+            credit_slot(peer);
+        peer.credited = {};
+    });
+    add(replaced_losses_, program_->read_losses());
+    program_ = std::move(*larger);
+    spdlog::info("{}: room for {} peers now", interface_.name, capacity.slots - TRAFFIC_FIRST_PEER_SLOT);
+    return {};
+}
+
+void InterfaceMonitor::credit_slot(TrackedPeer& peer) const {
+    const traffic_counts now = program_->read(peer.slot);
+    add(peer.account->traffic, difference(now, peer.credited));
+    peer.credited = now;
+}
+
+void InterfaceMonitor::credit_counters(SiteLedger& ledger) {
+    const std::uint32_t slots = program_->capacity().slots;
+    peers_.for_each([&](TrackedPeer& peer) {
+        if (peer.slot < slots)
+            credit_slot(peer);
+    });
+    SiteAccount& unassigned = ledger.of(unassigned_site_id);
+    const traffic_counts overflow = program_->read(TRAFFIC_SLOT_UNMATCHED);
+    add(unassigned.traffic, difference(overflow, unmatched_credited_));
+    unmatched_credited_ = overflow;
+    unmatched_.credit(*program_, *routes_, peers_, unassigned, std::chrono::steady_clock::now());
+}
+
+void InterfaceMonitor::credit_tunnels(const PollTime& now) {
+    for (const WireGuardPeer& reported : device_.peers) {
+        TrackedPeer* const peer = peers_.find(reported.public_key);
+        if (peer == nullptr)
+            continue;
+        const std::uint64_t received = growth(reported.receive_bytes, peer->receive_bytes);
+        SiteAccount& account = *peer->account;
+        account.tunnel_receive_bytes += received;
+        account.tunnel_transmit_bytes += growth(reported.transmit_bytes, peer->transmit_bytes);
+        // At the first sight of a peer its counters say nothing of when the bytes came.
+        if (received > 0 && peer->reported)
+            peer->last_packet = now.steady;
+        peer->receive_bytes = reported.receive_bytes;
+        peer->transmit_bytes = reported.transmit_bytes;
+        peer->last_handshake_ns = reported.last_handshake_ns;
+        peer->reported = true;
+        account.had_peer = true;
+        account.up |= peer->up(now);
+    }
+}
+
+void InterfaceMonitor::finish(SiteLedger& ledger) {
+    if (directory_)
+        credit_counters(ledger);
+    SiteAccount& unassigned = ledger.of(unassigned_site_id);
+    unmatched_.credit_final(*program_, *routes_, peers_, unassigned);
+}
+
+TrafficLosses InterfaceMonitor::losses() const {
+    TrafficLosses sum = program_->read_losses();
+    add(sum, replaced_losses_);
+    return sum;
+}
+
+void InterfaceMonitor::describe(Snapshot& snapshot) const {
+    const auto index = static_cast<std::uint32_t>(snapshot.interfaces.size());
+    InterfaceSnapshot described{.name = interface_.name,
+                                .netns = interface_.netns.name,
+                                .implementation = implementation_name(interface_.implementation),
+                                .hook = to_string(program_->hook())};
+    const TrafficLosses sum = losses();
+    for (int direction = 0; direction < TRAFFIC_DIRECTIONS; ++direction)
+        std::ranges::copy(sum.undecodable[direction], described.undecodable[direction].begin());
+    snapshot.interfaces.push_back(std::move(described));
+
+    const TrafficCapacity& capacity = program_->capacity();
+    snapshot.maps.push_back({"counters", index, peers_.size(), capacity.slots - TRAFFIC_FIRST_PEER_SLOT});
+    snapshot.maps.push_back({"route_entries", index, routes_->entry_count(), capacity.routes.entries});
+    snapshot.maps.push_back(
+        {"route_pools", index, routes_->pool_blocks().size(), capacity.routes.pool_blocks});
+    snapshot.maps.push_back({"unmatched", index, unmatched_.size(), program_->unmatched_capacity()});
+
+    for (const WireGuardPeer& reported : device_.peers) {
+        const auto peer = peers_.find(reported.public_key);
+        snapshot.peers.push_back(
+            {.interface = index,
+             .public_key = reported.public_key.to_base64(),
+             .site = peer != nullptr ? peer->site : nullptr,
+             .receive_bytes = reported.receive_bytes,
+             .transmit_bytes = reported.transmit_bytes,
+             .last_handshake_seconds = static_cast<double>(reported.last_handshake_ns) * 1e-9});
+    }
+}
+
+}  // namespace pangolin

@@ -1,0 +1,79 @@
+// One WireGuard interface: its peers, its programs, and what they counted credited to sites.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "loader/base/error.h"
+#include "loader/traffic_program.h"
+#include "loader/wireguard_interface.h"
+#include "userspace/peer_table.h"
+#include "userspace/site_index.h"
+#include "userspace/site_ledger.h"
+#include "userspace/snapshot.h"
+#include "userspace/unmatched_traffic.h"
+#include "userspace/wireguard/device.h"
+
+namespace pangolin {
+
+// Detaches at its end. Not thread-safe. Holds a socket in the interface's namespace: end it when the
+// interface is gone.
+class InterfaceMonitor {
+  public:
+    // Reads the peers, loads programs with their routes and attaches them.
+    static Result<std::unique_ptr<InterfaceMonitor>> open(const WireGuardInterface& interface, HookMode mode,
+                                                          std::uint32_t max_peers);
+
+    // Follows the peers, credits what was counted since the last poll and marks accounts as up. After an
+    // error (ENODEV: the interface is gone) what the kernel counted is credited all the same.
+    Result<void> poll(const PollTime& now, const SiteIndex& sites, SiteLedger& ledger);
+
+    // The interface is gone or given up: credits the last counts. No poll may follow.
+    void finish(SiteLedger& ledger);
+
+    const WireGuardInterface& interface() const { return interface_; }
+    const WireGuardKey& public_key() const { return device_.public_key; }
+    // Of the last poll; false after an error.
+    bool readable() const { return readable_; }
+    // Losses since open(), by reason, those of replaced programs included.
+    TrafficLosses losses() const;
+    // Peers beyond max_peers.
+    std::uint64_t refused_peers() const { return peers_.refused(); }
+
+    // Appends to peers, interfaces and maps of `snapshot`. The monitor must outlive neither: names are
+    // copied.
+    void describe(Snapshot& snapshot) const;
+
+  private:
+    InterfaceMonitor(WireGuardInterface interface, HookMode mode, std::uint32_t max_peers)
+        : interface_(std::move(interface)), mode_(mode), peers_(max_peers) {}
+
+    void resolve_sites(const SiteIndex& sites, SiteLedger& ledger);
+    Result<void> follow_routes(SiteLedger& ledger);
+    Result<void> replace_program(const TrafficCapacity& capacity, RouteTable routes, SiteLedger& ledger);
+    void credit_counters(SiteLedger& ledger);
+    void credit_slot(TrackedPeer& peer) const;
+    void credit_tunnels(const PollTime& now);
+
+    WireGuardInterface interface_;
+    HookMode mode_;
+    std::unique_ptr<WireGuardReader> reader_;
+    WireGuardDevice device_;
+    PeerTable peers_;
+    std::optional<RouteTable> routes_;
+    // False while the device's peers are not in force in the kernel.
+    bool routes_current_ = false;
+    std::optional<TrafficProgram> program_;
+    UnmatchedAccounting unmatched_;
+    // Part of TRAFFIC_SLOT_UNMATCHED's counts that is in the ledger already.
+    traffic_counts unmatched_credited_{};
+    TrafficLosses replaced_losses_;
+    // The directory that TrackedPeer::site points into.
+    std::shared_ptr<const SiteDirectory> directory_;
+    bool readable_ = false;
+};
+
+}  // namespace pangolin

@@ -1,0 +1,105 @@
+#include "userspace/peer_table.h"
+
+namespace pangolin {
+namespace {
+
+constexpr std::chrono::seconds handshake_lifetime{180};
+constexpr std::chrono::seconds packet_lifetime{25};
+
+// A hash of who is allowed which IPs, in WireGuard's order, which is stable while nothing changes. (FNV-1a
+// over 64-bit words; a wrong "unchanged" needs a collision of 2^-64.)
+class Fingerprint {
+  public:
+    void add(std::uint64_t word) { value_ = (value_ ^ word) * 0x100000001b3ULL ^ value_ >> 47; }
+    void add(const WireGuardPeer& peer) {
+        add(std::hash<WireGuardKey>{}(peer.public_key));
+        for (const IpPrefix& prefix : peer.allowed_ips) {
+            add(prefix.network.high);
+            add(prefix.network.low);
+            add(std::uint64_t{prefix.length} << 1 | (prefix.network.family == IpFamily::v6 ? 1U : 0U));
+        }
+    }
+    std::uint64_t value() const { return value_; }
+
+  private:
+    std::uint64_t value_ = 0xcbf29ce484222325ULL;
+};
+
+}  // namespace
+
+bool TrackedPeer::up(const PollTime& now) const {
+    if (last_handshake_ns == 0)
+        return false;
+    const auto handshake_age = now.wall.time_since_epoch() - std::chrono::nanoseconds(last_handshake_ns);
+    return handshake_age < handshake_lifetime || (last_packet && now.steady - *last_packet < packet_lifetime);
+}
+
+bool PeerTable::update(const WireGuardDevice& device) {
+    ++poll_;
+    Fingerprint fingerprint;
+    std::size_t refused_now = 0;
+    bool changed = false;
+    for (const WireGuardPeer& peer : device.peers) {
+        fingerprint.add(peer);
+        TrackedPeer* tracked = find(peer.public_key);
+        if (tracked == nullptr) {
+            // A refused peer may get its place later without any change of allowed IPs.
+            tracked = insert(peer.public_key);
+            changed |= tracked != nullptr;
+        }
+        if (tracked == nullptr)
+            ++refused_now;
+        else
+            tracked->seen_in_poll = poll_;
+    }
+    if (refused_now > refused_now_)
+        refused_ += refused_now - refused_now_;
+    refused_now_ = refused_now;
+    changed |= fingerprint.value() != fingerprint_;
+    fingerprint_ = fingerprint.value();
+    return changed;
+}
+
+TrackedPeer* PeerTable::find(const WireGuardKey& key) {
+    const auto found = peers_.find(key);
+    return found == peers_.end() ? nullptr : &found->second;
+}
+
+const TrackedPeer* PeerTable::find(const WireGuardKey& key) const {
+    const auto found = peers_.find(key);
+    return found == peers_.end() ? nullptr : &found->second;
+}
+
+TrackedPeer* PeerTable::at_slot(std::uint32_t slot) {
+    return slot < by_slot_.size() ? by_slot_[slot] : nullptr;
+}
+
+TrackedPeer* PeerTable::insert(const WireGuardKey& key) {
+    if (peers_.size() >= max_peers_)
+        return nullptr;
+    TrackedPeer& peer = peers_[key];
+    if (free_slots_.empty()) {
+        peer.slot = next_slot_++;
+    } else {
+        peer.slot = free_slots_.back();
+        free_slots_.pop_back();
+    }
+    if (by_slot_.size() <= peer.slot)
+        by_slot_.resize(peer.slot + 1);
+    by_slot_[peer.slot] = &peer;
+    return &peer;
+}
+
+std::vector<Route> PeerTable::routes(const WireGuardDevice& device) const {
+    std::vector<Route> result;
+    for (const WireGuardPeer& peer : device.peers) {
+        const auto tracked = peers_.find(peer.public_key);
+        if (tracked == peers_.end())
+            continue;
+        for (const IpPrefix& prefix : peer.allowed_ips)
+            result.push_back({prefix, tracked->second.slot});
+    }
+    return result;
+}
+
+}  // namespace pangolin

@@ -1,0 +1,46 @@
+// What has been counted for each site, over all its peers, past and present.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "bpf/shared/traffic.h"
+
+namespace pangolin {
+
+// Totals only grow. The flags are of the poll that is going on or was last.
+struct SiteAccount {
+    traffic_counts traffic{};
+    std::uint64_t tunnel_receive_bytes = 0;
+    std::uint64_t tunnel_transmit_bytes = 0;
+    // A peer of this site was seen at least once.
+    bool had_peer = false;
+    bool up = false;
+    double uptime_seconds = 0;
+
+  private:
+    friend class SiteLedger;
+    bool was_up_ = false;
+};
+
+// Not thread-safe. References that of() returns stay valid for the ledger's life.
+class SiteLedger {
+  public:
+    SiteAccount& of(std::string_view site_id);
+    const SiteAccount* find(std::string_view site_id) const;
+
+    // A poll: all sites are down until a peer says otherwise; at its end, time since the last one is added to
+    // the sites that were up at both.
+    void begin_poll();
+    void end_poll(std::chrono::steady_clock::time_point now);
+
+  private:
+    std::map<std::string, SiteAccount, std::less<>> accounts_;
+    std::optional<std::chrono::steady_clock::time_point> last_poll_;
+};
+
+}  // namespace pangolin

@@ -1,0 +1,31 @@
+#include "userspace/source_state.h"
+
+#include <spdlog/spdlog.h>
+
+namespace pangolin {
+
+void SourceState::succeeded() {
+    if (known_ && !up_)
+        spdlog::info("{}: working again", name_);
+    known_ = true;
+    up_ = true;
+    error_.clear();
+}
+
+void SourceState::failed(const Error& error) {
+    const std::string message = error.message();
+    if (!known_ || up_ || message != error_)
+        spdlog::warn("{}: {}", name_, message);
+    known_ = true;
+    up_ = false;
+    error_ = message;
+}
+
+void SourceState::set(const Result<void>& outcome) {
+    if (outcome)
+        succeeded();
+    else
+        failed(outcome.error());
+}
+
+}  // namespace pangolin

@@ -1,0 +1,61 @@
+#include "userspace/unmatched_traffic.h"
+
+#include <cstring>
+
+#include "userspace/traffic_arithmetic.h"
+
+namespace pangolin {
+namespace {
+
+// Peers are looked for every second or two; after this an address is nobody's.
+constexpr std::chrono::seconds waiting_time{10};
+// An address that sends nothing for so long makes room in the kernel's map.
+constexpr std::chrono::seconds idle_time{60};
+
+bool equal(const traffic_counts& a, const traffic_counts& b) {
+    return std::memcmp(&a, &b, sizeof a) == 0;
+}
+
+}  // namespace
+
+void UnmatchedAccounting::credit(TrafficProgram& program, const RouteTable& routes, PeerTable& peers,
+                                 SiteAccount& unassigned, std::chrono::steady_clock::time_point now) {
+    std::map<IpAddress, Entry> kept;
+    for (const UnmatchedTraffic& traffic : program.read_unmatched()) {
+        const auto known = entries_.find(traffic.remote);
+        Entry entry = known == entries_.end() ? Entry{.first_seen = now, .last_change = now} : known->second;
+        if (!equal(entry.last, traffic.counts)) {
+            entry.last = traffic.counts;
+            entry.last_change = now;
+        }
+        const TrackedPeer* const peer = peers.at_slot(routes.find(traffic.remote));
+        if (peer != nullptr) {
+            add(peer->account->traffic, difference(traffic.counts, entry.credited));
+            program.forget_unmatched(traffic.remote);
+            continue;
+        }
+        if (now - entry.first_seen >= waiting_time) {
+            add(unassigned.traffic, difference(traffic.counts, entry.credited));
+            entry.credited = traffic.counts;
+        }
+        if (now - entry.last_change >= idle_time)
+            program.forget_unmatched(traffic.remote);
+        else
+            kept.emplace(traffic.remote, entry);
+    }
+    entries_ = std::move(kept);
+}
+
+void UnmatchedAccounting::credit_final(const TrafficProgram& program, const RouteTable& routes,
+                                       PeerTable& peers, SiteAccount& unassigned) {
+    for (const UnmatchedTraffic& traffic : program.read_unmatched()) {
+        const auto known = entries_.find(traffic.remote);
+        const traffic_counts credited = known == entries_.end() ? traffic_counts{} : known->second.credited;
+        const TrackedPeer* const peer = peers.at_slot(routes.find(traffic.remote));
+        add(peer != nullptr ? peer->account->traffic : unassigned.traffic,
+            difference(traffic.counts, credited));
+    }
+    entries_.clear();
+}
+
+}  // namespace pangolin

@@ -1,0 +1,37 @@
+// Traffic that came before its peer was known.
+#pragma once
+
+#include <chrono>
+#include <map>
+
+#include "loader/traffic_program.h"
+#include "userspace/peer_table.h"
+#include "userspace/site_ledger.h"
+
+namespace pangolin {
+
+// Gives what the kernel has counted by address to the peer that turned out to own the address, or, when none
+// has appeared for a while, to the unassigned account. Nothing is credited twice. Not thread-safe.
+class UnmatchedAccounting {
+  public:
+    // `routes` are in force in `program`, so that the counts of addresses with a route are final.
+    void credit(TrafficProgram& program, const RouteTable& routes, PeerTable& peers, SiteAccount& unassigned,
+                std::chrono::steady_clock::time_point now);
+    // For a program that counts no more: what has no peer is unassigned at once.
+    void credit_final(const TrafficProgram& program, const RouteTable& routes, PeerTable& peers,
+                      SiteAccount& unassigned);
+
+    // Addresses in the kernel's map at the last credit().
+    std::size_t size() const { return entries_.size(); }
+
+  private:
+    struct Entry {
+        traffic_counts credited{};
+        std::chrono::steady_clock::time_point first_seen;
+        std::chrono::steady_clock::time_point last_change;
+        traffic_counts last{};
+    };
+    std::map<IpAddress, Entry> entries_;
+};
+
+}  // namespace pangolin
