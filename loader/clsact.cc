@@ -76,7 +76,7 @@ std::optional<std::vector<Filter>> list_filters(const WireGuardInterface& interf
                                                                           &mnl_socket_close);
     if (!socket || mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) != 0)
         return {};
-    std::vector<char> buffer(MNL_SOCKET_DUMP_SIZE);
+    std::vector<char> buffer(32768);
     nlmsghdr* const header = mnl_nlmsg_put_header(buffer.data());
     header->nlmsg_type = RTM_GETTFILTER;
     header->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
