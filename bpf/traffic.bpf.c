@@ -248,7 +248,9 @@ static __always_inline void wire_size(struct __sk_buff* skb, const struct packet
         return;
     if (packet->protocol == IPPROTO_TCP && packet->has_transport_header) {
         __u8 data_offset;
-        if (bpf_skb_load_bytes(skb, l2_length + packet->network_length + 12, &data_offset, 1)) {
+        /* Below 5 words it is no TCP header (RFC 9293): what the segments are cannot be known. */
+        if (bpf_skb_load_bytes(skb, l2_length + packet->network_length + 12, &data_offset, 1) ||
+            data_offset >> 4 < 5) {
             increment(&losses, TRAFFIC_LOSS_GSO_HEADER);
             return;
         }

@@ -4,12 +4,16 @@
 #include <sys/types.h>
 
 #include <compare>
+#include <cstddef>
 #include <functional>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "loader/base/error.h"
 #include "loader/base/unique_fd.h"
+#include "loader/container_lookup.h"
 
 namespace pangolin {
 
@@ -26,20 +30,64 @@ struct NetworkNamespaceId {
 struct NetworkNamespace {
     NetworkNamespaceId id;
     std::string path;
-    // For people: "host", the name under /run/netns, or "pid:42 (gerbil)".
+    // For people and labels: "host", "container:gerbil", the name under /run/netns, or "pid:42 (gerbil)".
     std::string name;
 };
 
-// metrics.wireguard.netns as the operator wrote it: auto | host | NAME | PATH | container:NAME | pid:N.
-// `auto` lists every namespace that a process is in or that is mounted under /run/netns (also /var/run/netns
-// and Docker's /run/docker/netns); the others list one. "container:NAME" finds a container by its name as
-// Docker and Podman write it on disk and in cgroups; a container that is not running is an error whose hint
-// says so.
+// Lists the namespaces that a selector means, again and again: what it remembers between two calls makes them
+// cheap and keeps a namespace's name the same for as long as one of its processes lives. Not thread-safe.
+class NetworkNamespaceFinder {
+  public:
+    // metrics.wireguard.netns as the operator wrote it: auto | host | NAME | PATH | container:NAME | pid:N.
+    explicit NetworkNamespaceFinder(std::string selector);
+
+    // `auto` lists every namespace that a process is in or that is mounted under /run/netns (also
+    // /var/run/netns and Docker's /run/docker/netns), the host's first, the others by name; the other
+    // selectors list one. "container:NAME" finds a container by its name as Docker and Podman write it on
+    // disk and in cgroups; a container that is not running is an error whose hint says so.
+    Result<std::vector<NetworkNamespace>> find();
+
+    // Processes whose namespace the last `auto` call was not allowed to see (CAP_SYS_PTRACE is missing).
+    std::size_t unreadable_processes() const { return unreadable_processes_; }
+
+  private:
+    // What one pass over processes and mounts says of a namespace.
+    struct Seen {
+        pid_t pid = 0;
+        std::string mount;
+    };
+    // The process that stands for a namespace and the name that was made from it.
+    struct Named {
+        pid_t pid = 0;
+        std::string name;
+    };
+
+    Result<std::vector<NetworkNamespace>> find_all();
+    Result<NetworkNamespace> find_container(const std::string& name);
+    void look_at_processes(std::map<NetworkNamespaceId, Seen>& seen);
+    NetworkNamespace describe(const NetworkNamespaceId& id, const Seen& seen) const;
+
+    std::string selector_;
+    std::map<NetworkNamespaceId, Named> named_;
+    std::optional<RunningContainer> container_;
+    std::size_t unreadable_processes_ = 0;
+};
+
+// NetworkNamespaceFinder for those who ask once.
 Result<std::vector<NetworkNamespace>> find_network_namespaces(const std::string& selector);
 
+// The namespace in which process `pid` is; none when there is no such process or it may not be looked at.
+std::optional<NetworkNamespaceId> network_namespace_of(pid_t pid);
+
 // Runs `work` on a new thread inside `netns`, waits for it and passes on its result; the calling thread's
-// namespace never changes. Sockets that `work` opens stay in that namespace for life.
+// namespace never changes. Sockets that `work` opens stay in that namespace for life. ENOENT as the error's
+// code means that the namespace is gone; so does a path that leads to another namespace by now.
 Result<void> run_in_network_namespace(const NetworkNamespace& netns,
                                       const std::function<Result<void>()>& work);
+
+// As run_in_network_namespace() for each of `namespaces` in turn, on one thread. A namespace that is gone is
+// skipped; the first error of `work`, or of entering, ends the visit.
+Result<void> visit_network_namespaces(const std::vector<NetworkNamespace>& namespaces,
+                                      const std::function<Result<void>(const NetworkNamespace&)>& work);
 
 }  // namespace pangolin

@@ -12,8 +12,17 @@ struct Cluster {
     std::uint32_t prefixes = 0;
 
     std::uint64_t size() const { return std::uint64_t{last} - first + 1; }
+    // The pool that it would be: whole blocks.
+    route_pool pool(std::uint32_t offset) const {
+        const std::uint32_t base = first & ~(ROUTE_POOL_BLOCK - 1U);
+        return {.base = base,
+                .size = (last | (ROUTE_POOL_BLOCK - 1U)) - base + 1,
+                .offset = offset,
+                .reserved = 0};
+    }
     bool dense() const {
-        return size() <= max_pool_addresses && size() <= std::uint64_t{max_addresses_per_prefix} * prefixes;
+        return size() <= std::uint64_t{max_addresses_per_prefix} * prefixes && size() <= max_pool_addresses &&
+               pool(0).size <= max_pool_addresses;
     }
 };
 
@@ -62,12 +71,11 @@ std::vector<route_pool> choose_pools(std::span<const Route> routes) {
     for (const Cluster& cluster : clusters) {
         if (pools.size() == ROUTE_POOLS)
             break;
-        const std::uint32_t base = cluster.first & ~(ROUTE_POOL_BLOCK - 1U);
-        const std::uint32_t size = (cluster.last | (ROUTE_POOL_BLOCK - 1U)) - base + 1;
-        if (offset + size > max_pool_addresses)
+        const route_pool pool = cluster.pool(offset);
+        if (offset + pool.size > max_pool_addresses)
             continue;
-        pools.push_back({.base = base, .size = size, .offset = offset, .reserved = 0});
-        offset += size;
+        pools.push_back(pool);
+        offset += pool.size;
     }
     return pools;
 }

@@ -132,8 +132,12 @@ Result<void> TrafficProgram::take_over(TrafficProgram& old) {
 
 void TrafficProgram::publish(const RouteTable& routes) {
     const std::uint32_t next = active_ ^ 1U;
-    std::ranges::copy(routes.entries(),
-                      route_entries_.elements().begin() + std::size_t{next} * capacity_.routes.entries);
+    // Places are hashes modulo the table's size, a power of two: a smaller table is found in a larger one
+    // when it is repeated all over it.
+    const auto room = route_entries_.elements().subspan(std::size_t{next} * capacity_.routes.entries,
+                                                        capacity_.routes.entries);
+    for (std::size_t at = 0; at < room.size(); at += routes.entries().size())
+        std::ranges::copy(routes.entries(), room.begin() + static_cast<std::ptrdiff_t>(at));
     std::ranges::copy(routes.pool_blocks(),
                       route_pools_.elements().begin() + std::size_t{next} * capacity_.routes.pool_blocks);
     skeleton_->bss->route_sets[next] = routes.set();
@@ -159,8 +163,9 @@ std::vector<UnmatchedTraffic> TrafficProgram::read_unmatched() const {
     std::vector<UnmatchedTraffic> result;
     unmatched_key key{};
     const void* previous = nullptr;
-    // A key that is deleted meanwhile restarts the walk at the first key; the map's size bounds it.
-    const std::uint32_t limit = unmatched_capacity();
+    // A key that is deleted meanwhile restarts the walk at the first key; the map's size bounds it, which
+    // CPUs that insert at once may overrun by one element each (is_map_full in kernel/bpf/hashtab.c).
+    const std::uint32_t limit = unmatched_capacity() + cpus_;
     while (result.size() < limit && bpf_map_get_next_key(map, previous, &key) == 0) {
         previous = &key;
         UnmatchedTraffic entry{.remote = address_of(key)};

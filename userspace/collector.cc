@@ -32,6 +32,8 @@ void add(TrafficLosses& sum, const TrafficLosses& part) {
 
 Collector::Collector(CollectorOptions options)
     : options_(std::move(options)),
+      namespaces_(options_.netns),
+      interfaces_(options_.interfaces),
       sites_(no_sites()),
       sites_state_(options_.sites ? options_.sites->name() : "sites") {}
 
@@ -103,8 +105,8 @@ void Collector::refresh_sites() {
 
 void Collector::discover() {
     Result<std::vector<WireGuardInterface>> found;
-    if (const auto namespaces = find_network_namespaces(options_.netns))
-        found = find_wireguard_interfaces(*namespaces, options_.interfaces);
+    if (const auto namespaces = namespaces_.find())
+        found = interfaces_.find(*namespaces);
     else
         found = std::unexpected(namespaces.error());
 
@@ -117,23 +119,22 @@ void Collector::discover() {
 }
 
 void Collector::reconcile(const std::vector<WireGuardInterface>& found) {
-    for (auto monitor = monitors_.begin(); monitor != monitors_.end();) {
-        const bool present = std::ranges::any_of(found, [&](const WireGuardInterface& interface) {
-            return interface.same_as(monitor->second->interface());
+    std::erase_if(monitors_, [&](const std::unique_ptr<InterfaceMonitor>& monitor) {
+        const bool gone = std::ranges::none_of(found, [&](const WireGuardInterface& interface) {
+            return interface.same_as(monitor->interface());
         });
-        const auto next = std::next(monitor);
-        if (!present)
-            end_monitor(monitor);
-        monitor = next;
-    }
+        if (gone)
+            end_monitor(*monitor);
+        return gone;
+    });
     Result<void> attached;
     for (const WireGuardInterface& interface : found) {
-        const InterfaceKey key{interface.netns.id, interface.index, interface.name};
-        if (monitors_.contains(key))
+        if (std::ranges::any_of(monitors_,
+                                [&](const auto& monitor) { return interface.same_as(monitor->interface()); }))
             continue;
         auto monitor = InterfaceMonitor::open(interface, options_.attach, options_.max_peers);
         if (monitor)
-            monitors_.emplace(key, std::move(*monitor));
+            monitors_.push_back(std::move(*monitor));
         else if (monitor.error().code != ENODEV)
             attached = std::unexpected(monitor.error());
     }
@@ -143,13 +144,12 @@ void Collector::reconcile(const std::vector<WireGuardInterface>& found) {
         kernel_state_.set(attached);
 }
 
-void Collector::end_monitor(std::map<InterfaceKey, std::unique_ptr<InterfaceMonitor>>::iterator monitor) {
-    spdlog::info("interface {} in network namespace {} is gone", monitor->first.name,
-                 monitor->second->interface().netns.name);
-    monitor->second->finish(ledger_);
-    add(ended_losses_, monitor->second->losses());
-    ended_refused_peers_ += monitor->second->refused_peers();
-    monitors_.erase(monitor);
+void Collector::end_monitor(InterfaceMonitor& monitor) {
+    spdlog::info("interface {} in network namespace {} is gone", monitor.interface().name,
+                 monitor.interface().netns.name);
+    monitor.finish(ledger_);
+    add(ended_losses_, monitor.losses());
+    ended_refused_peers_ += monitor.refused_peers();
 }
 
 void Collector::poll() {
@@ -157,19 +157,20 @@ void Collector::poll() {
     const PollTime now = PollTime::now();
     Result<void> outcome;
     bool any_read = false;
-    for (auto monitor = monitors_.begin(); monitor != monitors_.end();) {
-        const auto next = std::next(monitor);
-        const auto polled = monitor->second->poll(now, *sites_, ledger_);
+    std::erase_if(monitors_, [&](const std::unique_ptr<InterfaceMonitor>& monitor) {
+        const auto polled = monitor->poll(now, *sites_, ledger_);
         if (polled) {
-            own_exit_nodes_.insert(monitor->second->public_key());
+            own_exit_nodes_.insert(monitor->public_key());
             any_read = true;
-        } else if (polled.error().code == ENODEV) {
-            end_monitor(monitor);
-        } else {
-            outcome = std::unexpected(polled.error());
+            return false;
         }
-        monitor = next;
-    }
+        if (polled.error().code != ENODEV) {
+            outcome = std::unexpected(polled.error());
+            return false;
+        }
+        end_monitor(*monitor);
+        return true;
+    });
     if (!outcome)
         wireguard_state_.failed(outcome.error());
     else if (any_read)
@@ -203,7 +204,7 @@ SiteSnapshot Collector::describe_account(const Site* site) const {
 
 void Collector::describe_sites(Snapshot& snapshot) const {
     const bool readable =
-        std::ranges::all_of(monitors_, [](const auto& entry) { return entry.second->readable(); });
+        std::ranges::all_of(monitors_, [](const auto& monitor) { return monitor->readable(); });
     std::map<std::string_view, std::uint64_t> active;
     for (const Site& site : snapshot.directory->sites) {
         SiteSnapshot described = describe_account(&site);
@@ -227,7 +228,7 @@ void Collector::describe_sites(Snapshot& snapshot) const {
 void Collector::describe_losses(Snapshot& snapshot) const {
     TrafficLosses sum = ended_losses_;
     std::uint64_t refused_peers = ended_refused_peers_;
-    for (const auto& [key, monitor] : monitors_) {
+    for (const auto& monitor : monitors_) {
         add(sum, monitor->losses());
         refused_peers += monitor->refused_peers();
     }
@@ -248,7 +249,7 @@ std::shared_ptr<const Snapshot> Collector::collect() {
     snapshot->directory = sites_->directory();
     bool tcx = false;
     bool clsact = false;
-    for (const auto& [key, monitor] : monitors_) {
+    for (const auto& monitor : monitors_) {
         monitor->describe(*snapshot);
         tcx |= snapshot->interfaces.back().hook == to_string(HookKind::tcx);
         clsact |= snapshot->interfaces.back().hook == to_string(HookKind::clsact);

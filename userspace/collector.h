@@ -4,7 +4,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -53,13 +52,6 @@ class Collector {
     std::vector<std::string> problems() const;
 
   private:
-    struct InterfaceKey {
-        NetworkNamespaceId netns;
-        unsigned index = 0;
-        std::string name;
-        auto operator<=>(const InterfaceKey&) const = default;
-    };
-
     void run_polls(const std::stop_token& stop);
     void run_metadata(const std::stop_token& stop);
     bool wait(const std::stop_token& stop, std::chrono::milliseconds time);
@@ -68,18 +60,21 @@ class Collector {
     void discover();
     void reconcile(const std::vector<WireGuardInterface>& found);
     void poll();
-    void end_monitor(std::map<InterfaceKey, std::unique_ptr<InterfaceMonitor>>::iterator monitor);
+    void end_monitor(InterfaceMonitor& monitor);
     bool served_here(const Site& site) const;
     SiteSnapshot describe_account(const Site* site) const;
     void describe_sites(Snapshot& snapshot) const;
     void describe_losses(Snapshot& snapshot) const;
 
     CollectorOptions options_;
+    // Used by start() and then by the poll thread alone.
+    NetworkNamespaceFinder namespaces_;
+    WireGuardInterfaceFinder interfaces_;
 
     // Serialises collections and guards all below.
     mutable std::mutex mutex_;
     std::shared_ptr<const SiteIndex> sites_;
-    std::map<InterfaceKey, std::unique_ptr<InterfaceMonitor>> monitors_;
+    std::vector<std::unique_ptr<InterfaceMonitor>> monitors_;
     SiteLedger ledger_;
     // Keys of interfaces seen on this host: exit nodes that are here.
     std::set<WireGuardKey> own_exit_nodes_;

@@ -73,7 +73,8 @@ Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex& sites,
         return read;
     }
     routes_current_ &= !peers_.update(device_);
-    resolve_sites(sites, ledger);
+    if (!routes_current_ || directory_ != sites.directory())
+        resolve_sites(sites, ledger);
     Result<void> followed;
     if (!routes_current_)
         followed = follow_routes(ledger);

@@ -3,10 +3,10 @@
 
 #include <chrono>
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 
 #include "bpf/shared/traffic.h"
 
@@ -39,7 +39,11 @@ class SiteLedger {
     void end_poll(std::chrono::steady_clock::time_point now);
 
   private:
-    std::map<std::string, SiteAccount, std::less<>> accounts_;
+    struct Hash {
+        using is_transparent = void;
+        std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
+    };
+    std::unordered_map<std::string, SiteAccount, Hash, std::equal_to<>> accounts_;
     std::optional<std::chrono::steady_clock::time_point> last_poll_;
 };
 

@@ -133,10 +133,12 @@ static inline __u32 route_tag(int is_v6, __u32 prefix_length) {
 /* The low and the high half are the entry's two places, each to be reduced by the table's mask. */
 static inline __u64 route_hash(const struct route_address* network, __u64 tag, __u64 seed) {
     /* Multiplication by odd constants with the high bits folded back (as in splitmix64): allowed IPs are
-     * the operator's, not an attacker's, so that speed counts and the seed is only for rebuilding. */
-    __u64 hash = (network->low ^ seed) * 0x9e3779b97f4a7c15ULL;
+     * the operator's, not an attacker's, so that speed counts and the seed is only for rebuilding. The tag
+     * has a constant of its own: added to the network as it is, 5::/64, 6::/63 and 8::/61 of one /48 would
+     * have the same two places under every seed. */
+    __u64 hash = ((network->low ^ seed) + tag * 0xd6e8feb86659fd93ULL) * 0x9e3779b97f4a7c15ULL;
     hash ^= hash >> 32;
-    hash = (hash + network->high + tag) * 0xbf58476d1ce4e5b9ULL;
+    hash = (hash + network->high) * 0xbf58476d1ce4e5b9ULL;
     hash ^= hash >> 29;
     hash *= 0x94d049bb133111ebULL;
     return hash ^ hash >> 32;

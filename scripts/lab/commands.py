@@ -22,10 +22,13 @@ def require_program(name: str) -> str:
     return path
 
 
-def run(arguments: Sequence[str], *, standard_input: str | None = None, check: bool = True,
-        timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def run(
+    arguments: Sequence[str], *, standard_input: str | None = None, check: bool = True, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
     """Runs a program to its end, output captured as text; a failure becomes a LabError with what it said."""
-    result = subprocess.run(list(arguments), input=standard_input, text=True, capture_output=True, timeout=timeout)
+    result = subprocess.run(
+        list(arguments), input=standard_input, text=True, capture_output=True, timeout=timeout
+    )
     if check and result.returncode != 0:
         said = (result.stderr or result.stdout).strip()
         raise LabError(f"`{' '.join(arguments)}` failed with status {result.returncode}: {said}")

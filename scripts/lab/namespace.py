@@ -32,7 +32,9 @@ class Namespace:
 
     def create(self) -> None:
         if self.path.exists():
-            raise LabError(f"namespace {self.name} exists and is not this lab's. HINT: ip netns delete {self.name}")
+            raise LabError(
+                f"namespace {self.name} exists and is not this lab's. HINT: ip netns delete {self.name}"
+            )
         self.state.add("namespaces", self.name)
         run(["ip", "netns", "add", self.name])
         self.ip("link", "set", "lo", "up")
@@ -46,7 +48,12 @@ class Namespace:
     def quieten(self) -> None:
         """No packets that nobody asked for: the tests account for every single one."""
         for scope in ("all", "default"):
-            for switch, value in (("accept_ra", 0), ("accept_dad", 0), ("router_solicitations", 0), ("addr_gen_mode", 1)):
+            for switch, value in (
+                ("accept_ra", 0),
+                ("accept_dad", 0),
+                ("router_solicitations", 0),
+                ("addr_gen_mode", 1),
+            ):
                 self.set_switch(f"net/ipv6/conf/{scope}/{switch}", value)
 
     def set_switch(self, name: str, value: object) -> None:
@@ -77,8 +84,14 @@ class Namespace:
     def command(self, arguments: Sequence[str]) -> list[str]:
         return ["ip", "netns", "exec", self.name, *arguments]
 
-    def run(self, arguments: Sequence[str], *, standard_input: str | None = None, check: bool = True,
-            timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        standard_input: str | None = None,
+        check: bool = True,
+        timeout: float = 60,
+    ) -> subprocess.CompletedProcess[str]:
         return run(self.command(arguments), standard_input=standard_input, check=check, timeout=timeout)
 
     def ip(self, *arguments: str) -> str:
@@ -87,5 +100,6 @@ class Namespace:
     def start(self, arguments: Sequence[str], **options) -> subprocess.Popen:
         """Starts a program in the namespace, recorded, in its own session so that Ctrl-C reaches only the lab."""
         process = subprocess.Popen(self.command(arguments), start_new_session=True, **options)
+        self.state.children.append(process)
         self.state.add_process(process.pid, Path(arguments[0]).name)
         return process

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,9 @@ def process_start_time(process_id: int) -> int | None:
         text = Path(f"/proc/{process_id}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = text[text.rindex(")") + 2:].split()  # the name in parentheses may itself hold spaces and parentheses
+    fields = text[
+        text.rindex(")") + 2 :
+    ].split()  # the name in parentheses may itself hold spaces and parentheses
     return None if fields[0] in "ZX" else int(fields[19])
 
 
@@ -39,8 +42,17 @@ class State:
         self.tag = tag
         self.path = STATE_FOLDER / f"{tag}.json"
         self.folder = STATE_FOLDER / tag
-        self.content: dict = {"tag": tag, "owner": None, "processes": [], "namespaces": [], "links": [], "paths": [],
-                              "receive_buffer": None, "description": {}}
+        self.children: list[subprocess.Popen] = []  # those of this process, to be reaped when they end
+        self.content: dict = {
+            "tag": tag,
+            "owner": None,
+            "processes": [],
+            "namespaces": [],
+            "links": [],
+            "paths": [],
+            "receive_buffer": None,
+            "description": {},
+        }
 
     @staticmethod
     def all_tags() -> list[str]:
@@ -88,7 +100,11 @@ class State:
     def stop_process(self, process_id: int, patience: float = 5) -> None:
         for entry in [entry for entry in self.content["processes"] if entry["pid"] == process_id]:
             stop_recorded([entry], patience)
+            self.reap()
             self.forget("processes", entry)
+
+    def reap(self) -> None:
+        self.children = [child for child in self.children if child.poll() is None]
 
     @contextlib.contextmanager
     def raised_receive_buffer(self, size: int = 16 << 20) -> Iterator[None]:
@@ -118,6 +134,7 @@ class State:
         problems: list[str] = []
         self.restore_receive_buffer()
         stop_recorded(list(reversed(self.content["processes"])))
+        self.reap()
         for namespace, interface in reversed(self.content["links"]):
             run(["ip", "-n", namespace, "link", "delete", interface], check=False)  # mostly gone already
         for namespace in reversed(self.content["namespaces"]):
@@ -145,8 +162,13 @@ def remove_path(path: Path) -> None:
 
 def stop_recorded(entries: list[dict], patience: float = 5) -> None:
     """SIGTERM to each recorded process that still is the recorded one, SIGKILL to those that do not obey in time."""
+
     def alive() -> list[dict]:
-        return [entry for entry in entries if entry["started"] and process_start_time(entry["pid"]) == entry["started"]]
+        return [
+            entry
+            for entry in entries
+            if entry["started"] and process_start_time(entry["pid"]) == entry["started"]
+        ]
 
     for sent in (signal.SIGTERM, signal.SIGKILL):
         for entry in alive():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterable
@@ -20,10 +21,12 @@ SCRIPTS = Path(__file__).resolve().parent.parent
 
 
 class Implementation(enum.Enum):
-    AUTO = "auto"            # the kernel's where there is one, else wireguard-go
+    AUTO = "auto"  # the kernel's where there is one, else wireguard-go
     KERNEL = "kernel"
     USERSPACE = "userspace"  # the wireguard-go in PATH: recent, so its TUN device hands over super-packets
-    PLAIN = "plain"          # a wireguard-go from before TUN offloads: its device's statistics count every inner packet
+    PLAIN = (
+        "plain"  # a wireguard-go from before TUN offloads: its device's statistics count every inner packet
+    )
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,27 @@ def plain_wireguard_go() -> str:
         return path
     finder = SCRIPTS / "plain-wireguard-go"
     if not finder.exists():
-        raise LabError(f"no wireguard-go without offloads: {finder} is missing. "
-                       "HINT: set PANGOLIN_EXPORTER_PLAIN_WIREGUARD_GO to the path of version 0.0.20220316")
+        raise LabError(
+            f"no wireguard-go without offloads: {finder} is missing. "
+            "HINT: set PANGOLIN_EXPORTER_PLAIN_WIREGUARD_GO to the path of version 0.0.20220316"
+        )
     lines = run([str(finder)], timeout=600).stdout.split()
     if not lines or not os.access(lines[-1], os.X_OK):
         raise LabError(f"{finder} named no program that can be run")
     return lines[-1]
+
+
+def refuse_used_socket(path: Path) -> None:
+    """wireguard-go's control sockets are named by interface for all namespaces together, so a name can be taken."""
+    if not path.exists():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)  # what a killed wireguard-go left
+            return
+    raise LabError(f"{path} belongs to a running wireguard-go. HINT: give this world another --tag")
 
 
 class Interface:
@@ -70,7 +88,11 @@ class Interface:
             if self._create_in_kernel():
                 return
             self.implementation = Implementation.USERSPACE
-        program = plain_wireguard_go() if self.implementation is Implementation.PLAIN else require_program("wireguard-go")
+        program = (
+            plain_wireguard_go()
+            if self.implementation is Implementation.PLAIN
+            else require_program("wireguard-go")
+        )
         self._start_userspace(program)
         # TUN devices are multicast-capable and WireGuard's are not; be alike, and send no multicast listener reports.
         self.namespace.ip("link", "set", self.name, "multicast", "off", "txqueuelen", "20000")
@@ -78,7 +100,9 @@ class Interface:
     def _create_in_kernel(self) -> bool:
         if shutil.which("modprobe"):
             run(["modprobe", "wireguard"], check=False)
-        result = run(["ip", "-n", self.namespace.name, "link", "add", self.name, "type", "wireguard"], check=False)
+        result = run(
+            ["ip", "-n", self.namespace.name, "link", "add", self.name, "type", "wireguard"], check=False
+        )
         if result.returncode == 0:
             self.state.add("links", [self.namespace.name, self.name])
             self.implementation = Implementation.KERNEL
@@ -90,10 +114,12 @@ class Interface:
     def _start_userspace(self, program: str) -> None:
         socket_path = SOCKET_FOLDER / f"{self.name}.sock"
         log = self.state.folder / f"{self.name}.log"
+        refuse_used_socket(socket_path)
         self.state.add("paths", str(socket_path))
         with open(log, "ab") as output:
-            self.process = self.namespace.start([program, "--foreground", self.name], stdin=subprocess.DEVNULL,
-                                                stdout=output, stderr=output)
+            self.process = self.namespace.start(
+                [program, "--foreground", self.name], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
         deadline = time.monotonic() + 20
         while not (socket_path.exists() and self.exists()):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -117,9 +143,22 @@ class Interface:
         for address in addresses:
             options = ["nodad"] if ":" in str(address) else []
             self.namespace.ip("address", "add", str(address), "dev", self.name, *options)
-        # The interface's UDP socket is opened when it comes up; a plain wireguard-go leaves its buffer at the default.
-        with self.state.raised_receive_buffer():
-            self.namespace.ip("link", "set", self.name, "mtu", str(mtu), "up")
+        self.namespace.ip("link", "set", self.name, "mtu", str(mtu), "up")
+        if self.process is not None:
+            # wireguard-go has opened its UDP socket at a moment of its own; setting the port makes it do so again.
+            # A plain one leaves the buffer at the machine's default, which is too small for traffic without losses.
+            port = self._listening_port()
+            with self.state.raised_receive_buffer():
+                self.set("listen-port", str(port))
+
+    def _listening_port(self, timeout: float = 10) -> int:
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            port = int(self.namespace.run(["wg", "show", self.name, "listen-port"]).stdout)
+            if port and f":{port:04X} " in self.namespace.read_file("/proc/thread-self/net/udp"):
+                return port
+            time.sleep(0.02)
+        raise LabError(f"wireguard-go for {self.name} opened no UDP socket in {timeout:.0f} s")
 
     def set(self, *arguments: str, private_key: str | None = None) -> None:
         if private_key is not None:

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # What every script here needs. Source it; it changes nothing by itself.
 
+# shellcheck disable=SC2034 # read by the scripts that source this file
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck disable=SC2034 # read by the scripts that source this file
 cache_directory=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/pangolin_exporter

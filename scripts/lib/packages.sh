@@ -6,7 +6,8 @@
 # A set lists one package a line. An optional second word is the lowest version that will do: when the
 # release has only an older one, it comes from the release's backports. `command:NAME` instead of a version
 # means that the package is not needed where that command exists, wherever it came from.
-packages_build='
+declare -A package_sets
+package_sets[build]='
 g++
 cmake
 ninja-build
@@ -30,7 +31,7 @@ libsqlite3-dev
 prometheus-cpp-dev
 python3
 '
-packages_test='
+package_sets[test]='
 prometheus
 sqlite3
 nftables
@@ -39,13 +40,14 @@ iputils-ping
 ethtool
 wireguard-tools
 curl
+git
 shellcheck
 clang-format-19
 clang-tidy-19
 libclang-rt-19-dev
 '
 # golang-go builds the older wireguard-go that scripts/plain-wireguard-go is about.
-packages_lab='
+package_sets[lab]='
 iproute2
 iputils-ping
 nftables
@@ -55,7 +57,7 @@ sqlite3
 golang-go command:go
 ca-certificates
 '
-packages_vm='
+package_sets[vm]='
 qemu-system-x86
 busybox-static
 kmod
@@ -63,23 +65,17 @@ cpio
 xz-utils
 zstd
 '
-packages_bare='
+package_sets[bare]='
 debootstrap
 git
 '
 
-debian_release() {
-    local ID='' VERSION_CODENAME=''
-    # shellcheck disable=SC1091
-    . /etc/os-release
-    printf '%s' "${VERSION_CODENAME:-unknown}"
-}
+debian_release() { sed -n 's/^VERSION_CODENAME=//p' /etc/os-release; }
 
 # The list of one set, with what differs between the releases.
 package_set() {
-    local name=packages_$1
-    [[ -n ${!name:-} ]] || die "there is no package set '$1'"
-    printf '%s' "${!name}"
+    [[ -v package_sets[$1] ]] || die "there is no package set '$1'"
+    printf '%s' "${package_sets[$1]}"
     if [[ $1 == build ]]; then
         # bookworm's default Boost is 1.74, which C++23 has outgrown.
         case $(debian_release) in
@@ -102,6 +98,7 @@ package_present() { # NAME [REQUIREMENT]
 # URI and, where the host says so, keyring of the mirror that the host itself gets its release from.
 debian_mirror() {
     local file uri key
+    # shellcheck disable=SC2016 # apt's own variables
     uri=$(apt-get indextargets --format '$(CREATED_BY) $(REPO_URI) $(RELEASE)' 2>/dev/null |
         awk -v release="$(debian_release)" '$1 == "Packages" && $3 == release { print $2; exit }')
     [[ -n $uri ]] || return 1
@@ -142,6 +139,7 @@ have_package_lists() {
 add_backports() {
     local release mirror key
     release=$(debian_release)-backports
+    # shellcheck disable=SC2016
     if apt-get indextargets --format '$(RELEASE)' 2>/dev/null | grep -qx "$release"; then
         return
     fi
@@ -190,9 +188,9 @@ install_packages() { # SET...
         die "needed and not installed: ${missing[*]}" "run this once as root (sudo), or: apt-get install ${missing[*]}"
 
     say "installing for $*: ${missing[*]}"
-    # Held until the caller exits would be too long: the subshell's end releases it.
+    # The subshell's end releases the lock.
     (
-        exec 9>/var/lock/pangolin_exporter-packages
+        exec 9</var/lib/dpkg
         flock 9
         have_package_lists || update_package_lists
         for name in "${missing[@]}"; do

@@ -16,7 +16,7 @@
 #include "exporter/exposition.h"
 #include "exporter/gzip_body.h"
 #include "exporter/prometheus_bridge.h"
-#include "tests/unit/random_snapshot.h"
+#include "tests/support/random_snapshot.h"
 
 namespace {
 

@@ -7,21 +7,22 @@ Nothing is ever sent again: what does not arrive fails the run, since a comparis
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from lab import icmp
 from lab.namespace import Namespace
 
 SO_RCVBUFFORCE = 33
 UDP_SEGMENT = 103  # setsockopt of level SOL_UDP: the kernel cuts what is sent into datagrams of this size
-ICMP_ECHO, ICMP_ECHO_REPLY = 8, 0
-ICMP6_ECHO, ICMP6_ECHO_REPLY = 128, 129
-PATIENCE = float(os.environ.get("PANGOLIN_EXPORTER_LAB_PATIENCE", "20"))  # seconds without progress that end a run
+PATIENCE = float(
+    os.environ.get("PANGOLIN_EXPORTER_LAB_PATIENCE", "20")
+)  # seconds without progress that end a run
 
 
 class TrafficLost(AssertionError):
@@ -80,7 +81,7 @@ def tcp_connection(client: End, server: End) -> tuple[socket.socket, socket.sock
 def send_stream(sender: socket.socket, amount: int) -> None:
     chunk = memoryview(os.urandom(1 << 16) * 4)
     while amount > 0:
-        part = chunk[:min(amount, len(chunk))]
+        part = chunk[: min(amount, len(chunk))]
         sender.sendall(part)
         amount -= len(part)
     sender.shutdown(socket.SHUT_WR)
@@ -100,10 +101,18 @@ def tcp_bulk(client: End, server: End, to_server: int, to_client: int) -> None:
     dialler, accepted = tcp_connection(client, server)
     with dialler, accepted:
         try:
-            together([lambda: send_stream(dialler, to_server), lambda: receive_stream(accepted, to_server),
-                      lambda: send_stream(accepted, to_client), lambda: receive_stream(dialler, to_client)])
+            together(
+                [
+                    lambda: send_stream(dialler, to_server),
+                    lambda: receive_stream(accepted, to_server),
+                    lambda: send_stream(accepted, to_client),
+                    lambda: receive_stream(dialler, to_client),
+                ]
+            )
         except TimeoutError as error:
-            raise TrafficLost(f"TCP between {client} and {server} made no progress for {PATIENCE:.0f} s") from error
+            raise TrafficLost(
+                f"TCP between {client} and {server} made no progress for {PATIENCE:.0f} s"
+            ) from error
 
 
 # ---- UDP
@@ -132,23 +141,31 @@ class Arrivals:
             while self.datagrams < datagrams or self.bytes < size:
                 before = self.datagrams
                 if not self.condition.wait(PATIENCE) and self.datagrams == before:
-                    raise TrafficLost(f"{what}: only {self.datagrams} datagrams arrived, {datagrams} were expected by now")
+                    raise TrafficLost(
+                        f"{what}: only {self.datagrams} datagrams arrived, {datagrams} were expected by now"
+                    )
 
 
 def udp_datagrams(sender: End, receiver: End, sizes: Sequence[int], segment: int | None = None) -> None:
     """Sends datagrams of these payload sizes and sees each of them arrive, whole. With `segment`, every size is handed
     to the kernel in one piece and leaves as datagrams of that many bytes (UDP_SEGMENT)."""
     arrivals = Arrivals()
-    with (receiver.socket(socket.SOCK_DGRAM, receive_buffer=8 << 20) as inbox,
-          sender.socket(socket.SOCK_DGRAM) as outbox):
+    with (
+        receiver.socket(socket.SOCK_DGRAM, receive_buffer=8 << 20) as inbox,
+        sender.socket(socket.SOCK_DGRAM) as outbox,
+    ):
         inbox.bind((receiver.address, 0))
         outbox.bind((sender.address, 0))
         outbox.connect(inbox.getsockname()[:2])
         if segment is not None:
             outbox.setsockopt(socket.SOL_UDP, UDP_SEGMENT, segment)
         parts = [split(size, segment) for size in sizes]
-        together([lambda: send_datagrams(outbox, sizes, parts, arrivals, f"UDP {sender} → {receiver}"),
-                  lambda: receive_datagrams(inbox, [part for group in parts for part in group], arrivals)])
+        together(
+            [
+                lambda: send_datagrams(outbox, sizes, parts, arrivals, f"UDP {sender} → {receiver}"),
+                lambda: receive_datagrams(inbox, [part for group in parts for part in group], arrivals),
+            ]
+        )
 
 
 def split(size: int, segment: int | None) -> list[int]:
@@ -157,8 +174,9 @@ def split(size: int, segment: int | None) -> list[int]:
     return [segment] * (size // segment) + ([size % segment] if size % segment else [])
 
 
-def send_datagrams(outbox: socket.socket, sizes: Sequence[int], parts: Sequence[Sequence[int]], arrivals: Arrivals,
-                   what: str) -> None:
+def send_datagrams(
+    outbox: socket.socket, sizes: Sequence[int], parts: Sequence[Sequence[int]], arrivals: Arrivals, what: str
+) -> None:
     pattern = os.urandom(65536)
     sent_datagrams = sent_bytes = 0
     for size, group in zip(sizes, parts):
@@ -175,54 +193,39 @@ def receive_datagrams(inbox: socket.socket, sizes: Sequence[int], arrivals: Arri
         try:
             got = inbox.recv_into(buffer)
         except TimeoutError as error:
-            raise TrafficLost(f"UDP: datagram {number} of {len(sizes)} ({size} bytes) did not arrive") from error
+            raise TrafficLost(
+                f"UDP: datagram {number} of {len(sizes)} ({size} bytes) did not arrive"
+            ) from error
         if got != size:
-            raise TrafficLost(f"UDP: datagram {number} has {got} bytes, {size} were sent: lost, reordered or cut")
+            raise TrafficLost(
+                f"UDP: datagram {number} has {got} bytes, {size} were sent: lost, reordered or cut"
+            )
         arrivals.add(got)
 
 
 # ---- ICMP and whatever else travels in IP
 
-def checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data[:len(data) & ~1])) + (data[-1] << 8 if len(data) % 2 else 0)
-    while total >> 16:
-        total = (total & 0xffff) + (total >> 16)
-    return ~total & 0xffff
-
-
-def echo_request(family: int, identity: int, number: int, size: int) -> bytes:
-    payload = bytes((number + at) & 0xff for at in range(size))
-    kind = ICMP_ECHO if family == socket.AF_INET else ICMP6_ECHO
-    header = struct.pack("!BBHHH", kind, 0, 0, identity, number)
-    if family == socket.AF_INET:  # for ICMPv6 the kernel fills it in: the sum covers the addresses
-        header = struct.pack("!BBHHH", kind, 0, checksum(header + payload), identity, number)
-    return header + payload
-
 
 def echo(client: End, server: End, sizes: Sequence[int]) -> None:
     """ICMP or ICMPv6 echo requests of these payload sizes, one after the other, each answered by the other's kernel."""
-    protocol = socket.IPPROTO_ICMP if client.family == socket.AF_INET else socket.IPPROTO_ICMPV6
-    reply = ICMP_ECHO_REPLY if client.family == socket.AF_INET else ICMP6_ECHO_REPLY
     identity = int.from_bytes(os.urandom(2))
-    with client.socket(socket.SOCK_RAW, protocol, receive_buffer=4 << 20) as raw:
+    with client.socket(socket.SOCK_RAW, icmp.PROTOCOL[client.family], receive_buffer=4 << 20) as raw:
         raw.bind((client.address, 0))
         for number, size in enumerate(sizes):
-            request = echo_request(client.family, identity, number, size)
+            request = icmp.echo_request(client.family, identity, number, size)
             raw.sendto(request, (server.address, 0))
-            await_reply(raw, client.family, reply, request, f"ICMP echo of {size} bytes from {client} to {server}")
+            await_reply(raw, client.family, request, f"ICMP echo of {size} bytes from {client} to {server}")
 
 
-def await_reply(raw: socket.socket, family: int, reply: int, request: bytes, what: str) -> None:
+def await_reply(raw: socket.socket, family: int, request: bytes, what: str) -> None:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
-            message = raw.recv(65536)
+            payload = icmp.reply_payload(family, raw.recv(65536), request)
         except TimeoutError:
             break
-        if family == socket.AF_INET:
-            message = message[(message[0] & 15) * 4:]  # an IPv4 raw socket hands over the IP header as well
-        if message[0] == reply and message[4:8] == request[4:8]:
-            if message[8:] != request[8:]:
+        if payload is not None:
+            if payload != request[8:]:
                 raise TrafficLost(f"{what}: the reply is not what was sent")
             return
     raise TrafficLost(f"{what}: no reply in {PATIENCE:.0f} s")
@@ -233,18 +236,82 @@ EXPERIMENTAL = 253  # an IP protocol number for experiments (RFC 3692): counted 
 
 def other_packets(sender: End, receiver: End, sizes: Sequence[int]) -> None:
     """IP packets of a protocol that is neither TCP, UDP nor ICMP."""
-    with (receiver.socket(socket.SOCK_RAW, EXPERIMENTAL, receive_buffer=4 << 20) as inbox,
-          sender.socket(socket.SOCK_RAW, EXPERIMENTAL) as outbox):
+    with (
+        receiver.socket(socket.SOCK_RAW, EXPERIMENTAL, receive_buffer=4 << 20) as inbox,
+        sender.socket(socket.SOCK_RAW, EXPERIMENTAL) as outbox,
+    ):
         inbox.bind((receiver.address, 0))
-        inbox.connect((sender.address, 0))  # else it would also be handed what others send at the same time
         outbox.bind((sender.address, 0))
         for number, size in enumerate(sizes):
             outbox.sendto(bytes(size), (receiver.address, 0))
             try:
-                message = inbox.recv(65536)
+                message, source = inbox.recvfrom(65536)
+                while (
+                    source[0] != sender.address
+                ):  # a raw socket is handed what others send at the same time, too
+                    message, source = inbox.recvfrom(65536)
             except TimeoutError as error:
-                raise TrafficLost(f"IP protocol {EXPERIMENTAL}: packet {number} ({size} bytes) did not arrive") from error
+                raise TrafficLost(
+                    f"IP protocol {EXPERIMENTAL}: packet {number} ({size} bytes) did not arrive"
+                ) from error
             # The kernel answers an unknown protocol with an ICMP error unless a raw socket takes it, as ours does.
             header = (message[0] & 15) * 4 if receiver.family == socket.AF_INET else 0
             if len(message) - header != size:
-                raise TrafficLost(f"IP protocol {EXPERIMENTAL}: {len(message) - header} of {size} bytes arrived")
+                raise TrafficLost(
+                    f"IP protocol {EXPERIMENTAL}: {len(message) - header} of {size} bytes arrived"
+                )
+
+
+# ---- while the world changes
+
+
+class Drizzle:
+    """Small datagrams both ways between pairs of ends, all the time, however many of them die on the way.
+
+    For tests in which peers come and go: then losses are the point, and the witness at the host's interface is
+    the measure. Bounded: it ends with the `with` block, or after `longest` seconds.
+    """
+
+    def __init__(
+        self, pairs: Sequence[tuple[End, End]], interval: float = 0.004, longest: float = 120
+    ) -> None:
+        self.routes: list[tuple[socket.socket, tuple[str, int]]] = []
+        self.interval = interval
+        self.deadline = time.monotonic() + longest
+        self.lock = threading.Lock()
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run, name="drizzle")
+        for pair in pairs:
+            self.add(*pair)
+
+    def add(self, one: End, other: End) -> None:
+        sockets = [end.socket(socket.SOCK_DGRAM) for end in (one, other)]
+        for end, made in zip((one, other), sockets):
+            made.bind((end.address, 0))
+            made.setblocking(False)
+        with self.lock:
+            self.routes += [
+                (sockets[0], sockets[1].getsockname()[:2]),
+                (sockets[1], sockets[0].getsockname()[:2]),
+            ]
+
+    def _run(self) -> None:
+        size = 0
+        while not self.stopping.wait(self.interval) and time.monotonic() < self.deadline:
+            size = size % 1200 + 37
+            with self.lock:
+                for made, target in self.routes:
+                    with contextlib.suppress(
+                        OSError
+                    ):  # no peer, no route, interface gone: all part of the story
+                        made.sendto(bytes(size), target)
+
+    def __enter__(self) -> Drizzle:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        self.thread.join()
+        for made, _target in self.routes:
+            made.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from dataclasses import dataclass
@@ -18,12 +19,18 @@ PROTOCOLS = ("tcp", "udp", "icmp", "other")
 
 def witness_program(folder: Path) -> Path:
     """The program as built, or built here and now: it is one file and needs nothing but a compiler."""
-    for candidate in (os.environ.get("PANGOLIN_EXPORTER_LAB_WITNESS"), REPOSITORY / "build/tests/lab/lab_witness"):
+    for candidate in (
+        os.environ.get("PANGOLIN_EXPORTER_LAB_WITNESS"),
+        REPOSITORY / "build/tests/lab/lab_witness",
+    ):
         if candidate and os.access(candidate, os.X_OK):
             return Path(candidate)
     program = folder / "lab_witness"
     if not program.exists():
-        subprocess.run(["g++", "-std=c++23", "-O2", "-o", str(program), str(Path(__file__).with_name("witness.cc"))], check=True)
+        subprocess.run(
+            ["g++", "-std=c++23", "-O2", "-o", str(program), str(Path(__file__).with_name("witness.cc"))],
+            check=True,
+        )
     return program
 
 
@@ -47,22 +54,48 @@ class Report:
 
     def amount(self, group: str, direction: str, protocol: str, version: str | None = None) -> Amount:
         by_version = self.content["groups"][group][direction][protocol]
-        return sum((Amount(entry["packets"], entry["bytes"]) for name, entry in by_version.items()
-                    if version in (None, name)), Amount())
+        return sum(
+            (
+                Amount(entry["packets"], entry["bytes"])
+                for name, entry in by_version.items()
+                if version in (None, name)
+            ),
+            Amount(),
+        )
 
     def total(self, direction: str) -> Amount:
-        return sum((self.amount(group, direction, protocol) for group in self.content["groups"] for protocol in PROTOCOLS),
-                   Amount())
+        return sum(
+            (
+                self.amount(group, direction, protocol)
+                for group in self.content["groups"]
+                for protocol in PROTOCOLS
+            ),
+            Amount(),
+        )
 
-    def doubts(self) -> list[str]:
-        """Reasons not to believe this report; empty for a good one."""
-        return [f"{self.content['interface']}: {name} {self.content[name]}"
-                for name in ("kernel_drops", "malformed", "length_mismatches") if self.content[name]]
+    def doubts(self, since: Report | None = None) -> list[str]:
+        """Reasons not to believe what it counted since the other report (or ever); empty for a good one."""
+        grown = {
+            name: self.content[name] - (since.content[name] if since else 0)
+            for name in ("kernel_drops", "malformed", "length_mismatches")
+        }
+        return [f"{self.content['interface']}: {name} {value}" for name, value in grown.items() if value]
+
+
+def virtual_headers_describe_udp() -> bool:
+    """Before 6.2 the kernel has no virtual header for UDP super-packets and drops them for a socket that wants one."""
+    return tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (6, 2)
 
 
 class Witness:
-    def __init__(self, program: Path, namespace: Namespace, interface: str, groups: dict[str, list[str]],
-                 virtual_header: bool = False) -> None:
+    def __init__(
+        self,
+        program: Path,
+        namespace: Namespace,
+        interface: str,
+        groups: dict[str, list[str]],
+        virtual_header: bool = False,
+    ) -> None:
         self.interface = interface
         arguments = [str(program), "--interface", interface]
         for name, prefixes in groups.items():
@@ -115,11 +148,21 @@ def protocol_errors(namespace: Namespace) -> dict[str, int]:
     lines = namespace.read_file("/proc/thread-self/net/snmp").splitlines()
     for names, values in zip(lines[::2], lines[1::2]):
         for name, value in zip(names.split()[1:], values.split()[1:]):
-            if name in ("RcvbufErrors", "SndbufErrors", "InCsumErrors", "ReasmFails", "FragFails", "InDiscards", "OutDiscards"):
+            if name in (
+                "RcvbufErrors",
+                "SndbufErrors",
+                "InCsumErrors",
+                "ReasmFails",
+                "FragFails",
+                "InDiscards",
+                "OutDiscards",
+            ):
                 found[names.split(":")[0] + name] = int(value)
     for line in namespace.read_file("/proc/thread-self/net/snmp6").splitlines():
         name, value = line.split()
-        if name.endswith(("RcvbufErrors", "InCsumErrors", "ReasmFails", "FragFails", "InDiscards", "OutDiscards")):
+        if name.endswith(
+            ("RcvbufErrors", "InCsumErrors", "ReasmFails", "FragFails", "InDiscards", "OutDiscards")
+        ):
             found[name] = int(value)
     return found
 
@@ -129,11 +172,17 @@ def backlog_drops() -> int:
     return sum(int(line.split()[1], 16) for line in Path("/proc/net/softnet_stat").read_text().splitlines())
 
 
-def wait_until_quiet(namespaces_and_interfaces: list[tuple[Namespace, str]], quiet: float = 0.5, timeout: float = 30) -> None:
+def wait_until_quiet(
+    namespaces_and_interfaces: list[tuple[Namespace, str]], quiet: float = 0.5, timeout: float = 30
+) -> None:
     """Until no inner packet has passed any of the interfaces for a while (keepalives are not inner packets)."""
+
     def numbers() -> list[int]:
-        return [device_statistics(namespace, interface)[direction]["packets"]
-                for namespace, interface in namespaces_and_interfaces for direction in ("rx", "tx")]
+        return [
+            device_statistics(namespace, interface)[direction]["packets"]
+            for namespace, interface in namespaces_and_interfaces
+            for direction in ("rx", "tx")
+        ]
 
     deadline = time.monotonic() + timeout
     before, since = numbers(), time.monotonic()

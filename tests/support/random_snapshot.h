@@ -74,7 +74,10 @@ inline void fill_status(std::mt19937_64& random, Snapshot& snapshot) {
     snapshot.sources = {
         {"wireguard", true, ""}, {"kernel", true, ""}, {"sqlite", false, "db.sqlite: <locked>"}};
     snapshot.features = {{"tcx", true}, {"clsact", false}};
-    snapshot.maps = {{"routes", "wg0", random() % 100, 1024}, {"unmatched", "wg0", random() % 100, 4096}};
+    for (std::uint32_t i = 0; i < snapshot.interfaces.size(); ++i) {
+        snapshot.maps.push_back({"routes", i, random() % 100, 1024});
+        snapshot.maps.push_back({"unmatched", i, random() % 100, 4096});
+    }
     snapshot.lost_updates = {{"unmatched", "full", random() % 10}, {"traffic", "gso_header", 0}};
     snapshot.collection_seconds = 0.0125;
     snapshot.collections = random() % 1000;

@@ -1,0 +1,38 @@
+// Requests and answers as the handlers of the web server see them.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/beast/http/status.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "exporter/body.h"
+
+namespace pangolin {
+
+// A GET or HEAD; others do not reach a handler.
+struct HttpRequest {
+    // The target without query, and without scheme and authority where a client sent them.
+    std::string path;
+    bool head = false;
+    std::string accept;
+    std::string accept_encoding;
+};
+
+struct HttpAnswer {
+    boost::beast::http::status status = boost::beast::http::status::ok;
+    std::string_view content_type = "text/plain; charset=utf-8";
+    std::string text{};
+    // Streamed in place of `text` when there is one.
+    std::unique_ptr<Body> body{};
+    // Compress where the client allows it.
+    bool compress = false;
+    // Called when the last byte is written or the client is gone.
+    std::shared_ptr<void> finished{};
+};
+
+using HttpHandler = std::function<boost::asio::awaitable<HttpAnswer>(const HttpRequest&)>;
+
+}  // namespace pangolin

@@ -1,0 +1,29 @@
+# shellcheck shell=bash
+# Configuring and building, quietly. Source it after common.sh.
+
+# build PRESET DIRECTORY [TARGET...]
+build() {
+    local preset=$1 directory=$2 log=$2/build.log
+    shift 2
+    say "building ${*:-everything} (preset $preset) in ${directory#"$PWD/"}"
+    mkdir -p "$directory"
+    # Two scripts at once must not build in the same directory.
+    exec 7>"$directory/.build-lock"
+    flock 7
+    if ! {
+        cmake --preset "$preset" -S "$repository" -B "$directory" &&
+            cmake --build "$directory" ${1:+--target "$@"}
+    } >"$log" 2>&1 </dev/null 7>&-; then
+        # From the first failure on, without the progress lines.
+        grep -vE '^\[[0-9]+/[0-9]+\] ' "$log" | grep -A 60 -m1 -E 'FAILED|CMake Error|error:' >&2 || tail -n 60 "$log" >&2
+        die "the build failed" "the whole story is in $log"
+    fi
+    exec 7>&-
+}
+
+# What systemd mounts on an ordinary host and containers often lack.
+mount_kernel_filesystems() {
+    ((EUID == 0)) || return 0
+    mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf 2>/dev/null || true
+    mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null || true
+}

@@ -1,0 +1,188 @@
+// What a scrape costs on a host with 10,000 peers: collection (WireGuard's peers, kernel counters, join) and
+// text.
+//
+// The peers are those of a real interface in a network namespace of the benchmark's own: the kernel's
+// WireGuard where the host has it, else wireguard-go, whose own work is not in the figures. Every site has
+// TCP and UDP counts. CPU time is that of the thread that collects.
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <spdlog/spdlog.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "exporter/exposition.h"
+#include "loader/base/unique_fd.h"
+#include "userspace/collector.h"
+
+namespace pangolin::bench {
+namespace {
+
+constexpr std::uint32_t peers = 10'000;
+constexpr int scrapes = 21;
+constexpr const char* interface = "pangolinbench0";
+
+std::uint32_t tunnel_address(std::uint32_t peer) {
+    return 0x64590000U + 4 * (peer + 1);
+}
+
+WireGuardKey key_of(std::uint32_t peer) {
+    WireGuardKey key;
+    // Any 32 bytes are a public key to WireGuard; the high bits keep them apart from small-order points.
+    for (std::size_t i = 0; i < key.bytes.size(); ++i)
+        key.bytes[i] =
+            static_cast<std::uint8_t>((peer + 1) * 2654435761U >> (i % 4 * 8)) ^ static_cast<std::uint8_t>(i);
+    key.bytes[31] = 0x40;
+    return key;
+}
+
+class GeneratedSites : public SiteSource {
+  public:
+    std::string_view name() const override { return "generated"; }
+    Result<SiteDirectory> read() override {
+        SiteDirectory directory;
+        for (std::uint32_t i = 0; i < peers; ++i) {
+            Site site;
+            site.site_id = fmt::format("brave-otter-{:05}", i);
+            site.name = fmt::format("Site {}", i);
+            site.organisation = "home";
+            site.public_key = key_of(i);
+            site.tunnel.push_back(IpPrefix::make(IpAddress::v4(tunnel_address(i)), 30));
+            site.exit_node = "Exit Node 1";
+            site.online = true;
+            directory.sites.push_back(std::move(site));
+        }
+        return directory;
+    }
+};
+
+void run(const std::string& command) {
+    if (std::system(command.c_str()) != 0) {
+        fmt::print(stderr,
+                   "failed: {} (HINT: Run as root, with wireguard-tools and wireguard-go installed.)\n",
+                   command);
+        std::exit(1);
+    }
+}
+
+// Removes the interface (and with it wireguard-go) at its end; the namespace ends with the process.
+class Interface {
+  public:
+    Interface() {
+        const std::string config = fmt::format("/tmp/{}.{}.conf", interface, ::getpid());
+        {
+            std::ofstream file(config);
+            file << "[Interface]\nPrivateKey = " << private_key() << "\nListenPort = 51820\n";
+            for (std::uint32_t i = 0; i < peers; ++i)
+                file << "[Peer]\nPublicKey = " << key_of(i).to_string()
+                     << "\nAllowedIPs = " << IpAddress::v4(tunnel_address(i)).to_string() << "/30\n";
+        }
+        run("ip link set lo up");
+        run(fmt::format("ip link add {0} type wireguard 2>/dev/null || wireguard-go {0} 2>/dev/null",
+                        interface));
+        run(fmt::format("wg setconf {} {}", interface, config));
+        std::filesystem::remove(config);
+        run(fmt::format("ip address add 100.89.0.1/16 dev {0} && ip link set {0} up", interface));
+    }
+    Interface(const Interface&) = delete;
+    Interface& operator=(const Interface&) = delete;
+    ~Interface() { run(fmt::format("ip link delete {}", interface)); }
+
+  private:
+    static std::string private_key() {
+        WireGuardKey key;
+        key.bytes.fill(0x48);
+        return key.to_string();
+    }
+};
+
+// One TCP and one UDP packet to each site; they reach the hook and die in WireGuard, which has no endpoints.
+void send_to_all() {
+    for (const int protocol : {IPPROTO_TCP, IPPROTO_UDP}) {
+        const UniqueFd socket(::socket(AF_INET, SOCK_RAW, protocol));
+        const std::vector<char> payload(64);
+        for (std::uint32_t i = 0; i < peers; ++i) {
+            sockaddr_in to{};
+            to.sin_family = AF_INET;
+            to.sin_addr.s_addr = htonl(tunnel_address(i) + 1);
+            // ENOKEY and the like are WireGuard's answer to a peer without endpoint, after the hook.
+            ::sendto(socket.get(), payload.data(), payload.size(), 0, reinterpret_cast<sockaddr*>(&to),
+                     sizeof to);
+        }
+    }
+}
+
+double thread_milliseconds() {
+    timespec time{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_nsec) / 1e6;
+}
+
+double resident_mib() {
+    std::ifstream statm("/proc/self/statm");
+    std::size_t total = 0;
+    std::size_t resident = 0;
+    statm >> total >> resident;
+    return static_cast<double>(resident) * static_cast<double>(::sysconf(_SC_PAGESIZE)) / (1024.0 * 1024.0);
+}
+
+double median(std::vector<double> values) {
+    std::ranges::sort(values);
+    return values[values.size() / 2];
+}
+
+void measure() {
+    CollectorOptions options;
+    options.netns = fmt::format("pid:{}", ::getpid());
+    options.interfaces = {interface};
+    options.sites = std::make_unique<GeneratedSites>();
+    Collector collector(std::move(options));
+    collector.start();
+    send_to_all();
+
+    std::vector<double> collections;
+    std::vector<double> texts;
+    std::size_t bytes = 0;
+    for (int i = 0; i < scrapes; ++i) {
+        const double begin = thread_milliseconds();
+        auto snapshot = collector.collect();
+        const double collected = thread_milliseconds();
+        Exposition exposition(std::move(snapshot), nullptr, ExpositionFormat::text);
+        bytes = 0;
+        for (std::string_view block = exposition.next_block(); !block.empty(); block = exposition.next_block())
+            bytes += block.size();
+        texts.push_back(thread_milliseconds() - collected);
+        collections.push_back(collected - begin);
+    }
+    fmt::print(
+        "bench=collection peers={} text_mib={:.1f} collection_cpu_ms={:.1f} text_cpu_ms={:.1f} "
+        "sum_cpu_ms={:.1f} resident_mib={:.1f}\n",
+        peers, static_cast<double>(bytes) / (1024.0 * 1024.0), median(collections), median(texts),
+        median(collections) + median(texts), resident_mib());
+}
+
+}  // namespace
+}  // namespace pangolin::bench
+
+int main() {
+    spdlog::set_level(spdlog::level::warn);
+    if (::unshare(CLONE_NEWNET) != 0) {
+        fmt::print(stderr, "cannot make a network namespace (HINT: Run as root.)\n");
+        return 1;
+    }
+    const pangolin::bench::Interface wireguard;
+    pangolin::bench::measure();
+    return 0;
+}

@@ -1,0 +1,213 @@
+#include "exporter/catalogue.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <regex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "tests/support/random_snapshot.h"
+
+namespace pangolin {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::UnorderedElementsAre;
+
+// Keeps samples as "value1|value2 = number".
+class Recorder final : public Samples {
+  public:
+    void add(LabelValues labels, std::uint64_t value) override { record(labels, std::to_string(value)); }
+    void add(LabelValues labels, double value) override { record(labels, std::to_string(value)); }
+    void add_summary(LabelValues labels, double sum, std::uint64_t count) override {
+        record(labels, std::to_string(sum) + "/" + std::to_string(count));
+    }
+    std::vector<std::string> samples;
+    std::set<std::size_t> label_counts;
+
+  private:
+    void record(LabelValues labels, const std::string& value) {
+        std::string sample;
+        for (const std::string_view label : labels)
+            sample += (sample.empty() ? "" : "|") + std::string(label);
+        samples.push_back(sample + " = " + value);
+        label_counts.insert(labels.size());
+    }
+};
+
+void record(const Metric& metric, const Snapshot& snapshot, Recorder& recorder) {
+    const SnapshotView view(snapshot);
+    if (const auto* const site = std::get_if<EmitSite>(&metric.emit))
+        for (const SiteSnapshot& element : snapshot.sites)
+            (*site)(element, view, recorder);
+    else if (const auto* const peer = std::get_if<EmitPeer>(&metric.emit))
+        for (const PeerSnapshot& element : snapshot.peers)
+            (*peer)(element, view, recorder);
+    else if (const auto* const once = std::get_if<EmitSnapshot>(&metric.emit))
+        (*once)(view, recorder);
+}
+
+std::vector<std::string> emitted(std::string_view name, const Snapshot& snapshot) {
+    Recorder recorder;
+    record(catalogue_row(name), snapshot, recorder);
+    return recorder.samples;
+}
+
+Snapshot snapshot_of(const Site& site, SiteSnapshot entry) {
+    Snapshot snapshot;
+    auto directory = std::make_shared<SiteDirectory>();
+    directory->sites = {site};
+    entry.site = directory->sites.data();
+    snapshot.directory = directory;
+    snapshot.sites = {entry};
+    return snapshot;
+}
+
+TEST(Catalogue, NamesFollowPrometheusConventions) {
+    const std::regex form("(pangolin|process)(_[a-z]+)+");
+    std::set<std::string_view> names;
+    for (const Metric& row : catalogue()) {
+        SCOPED_TRACE(row.name);
+        EXPECT_TRUE(std::regex_match(std::string(row.name), form));
+        EXPECT_TRUE(names.insert(row.name).second);
+        EXPECT_EQ(row.name.ends_with("_total"), row.type == MetricType::counter);
+        EXPECT_EQ(row.name.ends_with("_info"), row.type == MetricType::info);
+        const std::string suffix =
+            "_" + std::string(row.unit) + (row.type == MetricType::counter ? "_total" : "");
+        EXPECT_TRUE(row.unit.empty() || row.name.ends_with(suffix));
+    }
+}
+
+TEST(Catalogue, LabelsAreValidAndUnique) {
+    const std::regex form("[a-z]+(_[a-z]+)*");
+    for (const Metric& row : catalogue()) {
+        std::set<std::string_view> seen;
+        for (const std::string_view label : row.labels) {
+            EXPECT_TRUE(std::regex_match(std::string(label), form)) << row.name << " " << label;
+            EXPECT_TRUE(seen.insert(label).second) << row.name << " " << label;
+            EXPECT_TRUE(label != "le" && label != "quantile") << row.name;
+        }
+    }
+}
+
+TEST(Catalogue, HelpIsOneSentence) {
+    for (const Metric& row : catalogue()) {
+        EXPECT_TRUE(row.help.ends_with('.')) << row.name;
+        // Printed as it is in Markdown and JSON.
+        for (const char c : row.help)
+            EXPECT_TRUE(c >= ' ' && c <= '~' && c != '"' && c != '\\' && c != '|') << row.name;
+        EXPECT_EQ(row.help.find(". "), std::string_view::npos) << row.name;
+        EXPECT_EQ(row.source.find_first_not_of("KWHDFAS"), std::string_view::npos) << row.name;
+        EXPECT_FALSE(row.source.empty()) << row.name;
+    }
+}
+
+TEST(Catalogue, EmitsAsManyValuesAsLabels) {
+    const auto snapshot = random_snapshot(1);
+    for (const Metric& row : catalogue()) {
+        Recorder recorder;
+        record(row, *snapshot, recorder);
+        if (std::holds_alternative<EmitNothing>(row.emit))
+            EXPECT_THAT(recorder.samples, IsEmpty()) << row.name;
+        else
+            EXPECT_THAT(recorder.label_counts, ElementsAre(row.labels.size())) << row.name;
+    }
+}
+
+TEST(Catalogue, EmitsNoSeriesTwice) {
+    const auto snapshot = random_snapshot(2, {.sites = 50, .interfaces = 3});
+    for (const Metric& row : catalogue()) {
+        std::set<std::string> series;
+        for (const std::string& sample : emitted(row.name, *snapshot))
+            EXPECT_TRUE(series.insert(sample.substr(0, sample.rfind(" = "))).second)
+                << row.name << " " << sample;
+    }
+}
+
+TEST(Catalogue, PublishesAProtocolInBothDirectionsOnceItWasSeen) {
+    Site site;
+    site.site_id = "home";
+    SiteSnapshot entry;
+    entry.traffic.count[TRAFFIC_EGRESS][TRAFFIC_UDP] = {.packets = 2, .bytes = 300};
+    const Snapshot snapshot = snapshot_of(site, entry);
+    EXPECT_THAT(emitted("pangolin_site_bandwidth_bytes_total", snapshot),
+                ElementsAre("home|ingress|udp = 0", "home|egress|udp = 300"));
+    EXPECT_THAT(emitted("pangolin_site_packets_total", snapshot),
+                ElementsAre("home|ingress|udp = 0", "home|egress|udp = 2"));
+}
+
+TEST(Catalogue, OnlineByTransport) {
+    struct Case {
+        const char* description;
+        SiteType type;
+        std::optional<bool> online;
+        std::optional<bool> tunnel_up;
+        std::vector<std::string> expected;
+    };
+    const Case cases[] = {
+        {"newt, views disagree", SiteType::newt, true, false, {"s|websocket = 1", "s|wireguard = 0"}},
+        {"newt on another exit node", SiteType::newt, true, std::nullopt, {"s|websocket = 1"}},
+        {"newt from a source that does not say", SiteType::newt, std::nullopt, true, {"s|wireguard = 1"}},
+        {"plain WireGuard has no WebSocket", SiteType::wireguard, false, true, {"s|wireguard = 1"}},
+        {"local", SiteType::local, true, std::nullopt, {"s|local = 1"}},
+    };
+    for (const Case& test : cases) {
+        Site site;
+        site.site_id = "s";
+        site.type = test.type;
+        site.online = test.online;
+        SiteSnapshot entry;
+        entry.tunnel_up = test.tunnel_up;
+        EXPECT_EQ(emitted("pangolin_site_online", snapshot_of(site, entry)), test.expected)
+            << test.description;
+    }
+}
+
+TEST(Catalogue, TrafficOfNoSiteIsUnassigned) {
+    Snapshot snapshot;
+    SiteSnapshot entry;
+    entry.traffic.count[TRAFFIC_INGRESS][TRAFFIC_TCP] = {.packets = 1, .bytes = 40};
+    entry.tunnel_receive_bytes = 96;
+    snapshot.sites = {entry};
+    EXPECT_THAT(emitted("pangolin_site_bandwidth_bytes_total", snapshot),
+                ElementsAre("unassigned|ingress|tcp = 40", "unassigned|egress|tcp = 0"));
+    EXPECT_THAT(emitted("pangolin_tunnel_bytes_total", snapshot),
+                ElementsAre("unassigned|wireguard|ingress = 96"));
+    EXPECT_THAT(emitted("pangolin_site_info", snapshot), IsEmpty());
+}
+
+TEST(Catalogue, LossesOfSeveralInterfacesAreOneSeries) {
+    Snapshot snapshot;
+    snapshot.lost_updates = {{"traffic", "full", 2}, {"traffic", "gso_header", 1}, {"traffic", "full", 3}};
+    EXPECT_THAT(emitted("pangolin_exporter_lost_updates_total", snapshot),
+                UnorderedElementsAre("traffic|full = 5", "traffic|gso_header = 1"));
+}
+
+TEST(Catalogue, AttachmentsByHook) {
+    Snapshot snapshot;
+    for (const std::string_view hook : {"tcx", "clsact", "tcx"})
+        snapshot.interfaces.emplace_back().hook = hook;
+    EXPECT_THAT(emitted("pangolin_exporter_attachments", snapshot), ElementsAre("clsact = 2", "tcx = 4"));
+}
+
+TEST(SnapshotView, InterfacesOfOneNameAreToldApart) {
+    Snapshot snapshot;
+    for (const auto& [name, netns] : std::vector<std::pair<const char*, const char*>>{
+             {"wg0", "gerbil"}, {"wg1", "gerbil"}, {"wg0", "host"}, {"wg0", "host"}}) {
+        auto& interface = snapshot.interfaces.emplace_back();
+        interface.name = name;
+        interface.netns = netns;
+    }
+    const SnapshotView view(snapshot);
+    EXPECT_EQ(view.interface_label(0), "wg0@gerbil");
+    EXPECT_EQ(view.interface_label(1), "wg1");
+    EXPECT_EQ(view.interface_label(2), "wg0@host");
+    EXPECT_EQ(view.interface_label(3), "wg0@host#2");
+    EXPECT_EQ(view.interface_label(4), "");
+}
+
+}  // namespace
+}  // namespace pangolin

@@ -1,0 +1,79 @@
+#include "userspace/metadata/text.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+
+namespace pangolin {
+namespace {
+
+using namespace std::string_view_literals;
+
+TEST(Text, NearestFindsWhatWasMeant) {
+    static constexpr std::array words{"enabled"sv,   "port"sv,    "listen"sv,
+                                      "wireguard"sv, "site_id"sv, "public_key"sv};
+    struct Row {
+        std::string_view text;
+        std::string_view expected;
+    };
+    const Row rows[] = {
+        {"prot", "port"},
+        {"ports", "port"},
+        {"por", "port"},
+        {"enable", "enabled"},
+        {"lsiten", "listen"},
+        {"wiregaurd", "wireguard"},
+        {"siteId", "site_id"},
+        {"site-id", "site_id"},
+        {"PORT", "port"},
+        {"publickey", "public_key"},
+        {"", ""},
+        {"x", ""},
+        {"database", ""},
+        {"p", ""},
+    };
+    for (const Row& row : rows)
+        EXPECT_EQ(nearest(row.text, words).value_or(""), row.expected) << row.text;
+    EXPECT_FALSE(nearest(std::string(100000, 'p'), words));
+    EXPECT_FALSE(nearest("port", {}));
+}
+
+TEST(Text, SuggestionListsWhatIsValid) {
+    static constexpr std::array words{"port"sv, "listen"sv};
+    EXPECT_EQ(suggestion("prot", words, "keys"), "Did you mean 'port'? Valid keys are port, listen.");
+    EXPECT_EQ(suggestion("zzz", words, "keys"), "Valid keys are port, listen.");
+}
+
+TEST(Text, InQuotesIsOneHarmlessLine) {
+    EXPECT_EQ(in_quotes("héllo"), "'héllo'");
+    EXPECT_EQ(in_quotes("a\nb\x1b[31m\x7f"), "'a\\x0ab\\x1b[31m\\x7f'");
+    EXPECT_EQ(in_quotes("\xff\xc3"), "'\\xff\\xc3'");
+    EXPECT_EQ(in_quotes(std::string_view("\0", 1)), "'\\x00'");
+    EXPECT_LT(in_quotes(std::string(1000, 'x')).size(), 80U);
+}
+
+TEST(Text, Utf8ByTable) {
+    struct Row {
+        std::string_view text;
+        std::string_view expected;
+    };
+    const Row rows[] = {
+        {"plain", "plain"},
+        {"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"},
+        {"\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd"},                                  // overlong '/'
+        {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},                  // surrogate
+        {"\xf4\x90\x80\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},  // beyond U+10FFFF
+        {"a\xe2\x82", "a\xef\xbf\xbd\xef\xbf\xbd"},                                // cut off
+        {std::string_view("a\0b", 3),
+         "a\xef\xbf\xbd"
+         "b"},
+    };
+    for (const Row& row : rows) {
+        EXPECT_EQ(to_utf8(row.text), row.expected);
+        EXPECT_EQ(is_utf8(row.text), row.text == row.expected);
+        EXPECT_TRUE(is_utf8(to_utf8(row.text)));
+    }
+}
+
+}  // namespace
+}  // namespace pangolin
