@@ -69,7 +69,7 @@ struct {
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, TRAFFIC_DIRECTIONS * TRAFFIC_UNDECODABLE_REASONS);
+    __uint(max_entries, TRAFFIC_DIRECTIONS* TRAFFIC_UNDECODABLE_REASONS);
     __type(key, __u32);
     __type(value, __u64);
 } undecodable SEC(".maps");
@@ -83,35 +83,31 @@ struct {
 
 struct packet {
     struct route_address remote;
-    __u32 length;          /* IP bytes in this skb */
-    __u32 network_length;  /* IP header with its options or extension headers */
-    __u8 protocol;         /* IPPROTO_* */
+    __u32 length;         /* IP bytes in this skb */
+    __u32 network_length; /* IP header with its options or extension headers */
+    __u8 protocol;        /* IPPROTO_* */
     bool is_v6;
     bool has_transport_header; /* false for later fragments and for chains that end early */
 };
 
-static __always_inline void increment(void* map, __u32 key)
-{
+static __always_inline void increment(void* map, __u32 key) {
     __u64* value = bpf_map_lookup_elem(map, &key);
     if (value)
         *value += 1;
 }
 
 static __always_inline int undecodable_packet(enum traffic_direction direction,
-                                              enum traffic_undecodable reason)
-{
+                                              enum traffic_undecodable reason) {
     increment(&undecodable, direction * TRAFFIC_UNDECODABLE_REASONS + reason);
     return -1;
 }
 
-static __always_inline struct route_address mapped_v4(__be32 address)
-{
-    struct route_address mapped = { 0, 0x0000ffff00000000ULL | bpf_ntohl(address) };
+static __always_inline struct route_address mapped_v4(__be32 address) {
+    struct route_address mapped = {0, 0x0000ffff00000000ULL | bpf_ntohl(address)};
     return mapped;
 }
 
-static __always_inline struct route_address number_v6(const struct in6_addr* address)
-{
+static __always_inline struct route_address number_v6(const struct in6_addr* address) {
     struct route_address number = {
         (__u64)bpf_ntohl(address->in6_u.u6_addr32[0]) << 32 | bpf_ntohl(address->in6_u.u6_addr32[1]),
         (__u64)bpf_ntohl(address->in6_u.u6_addr32[2]) << 32 | bpf_ntohl(address->in6_u.u6_addr32[3]),
@@ -120,8 +116,7 @@ static __always_inline struct route_address number_v6(const struct in6_addr* add
 }
 
 static __always_inline int decode_v4(const struct iphdr* ip, enum traffic_direction direction,
-                                     struct packet* packet)
-{
+                                     struct packet* packet) {
     packet->network_length = ip->ihl * 4u;
     if (packet->network_length < sizeof(*ip) || packet->network_length > packet->length)
         return undecodable_packet(direction, TRAFFIC_BAD_HEADER_LENGTH);
@@ -132,8 +127,7 @@ static __always_inline int decode_v4(const struct iphdr* ip, enum traffic_direct
     return 0;
 }
 
-static __always_inline bool is_extension_header(__u8 next)
-{
+static __always_inline bool is_extension_header(__u8 next) {
     return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_FRAGMENT ||
            next == IPPROTO_DSTOPTS || next == IPPROTO_AH || next == 135 /* mobility, RFC 6275 */;
 }
@@ -143,8 +137,7 @@ static __always_inline bool is_extension_header(__u8 next)
  * stack sends. A chain that is cut off or longer leaves the protocol at the header that was not followed,
  * which counts as "other"; the packet's bytes are counted all the same.
  */
-static __always_inline void follow_extension_headers(struct __sk_buff* skb, struct packet* packet)
-{
+static __always_inline void follow_extension_headers(struct __sk_buff* skb, struct packet* packet) {
     for (int i = 0; i < 8; i++) {
         struct {
             __u8 next;
@@ -176,8 +169,7 @@ static __always_inline void follow_extension_headers(struct __sk_buff* skb, stru
 }
 
 static __always_inline void decode_v6(struct __sk_buff* skb, const struct ipv6hdr* ip,
-                                      enum traffic_direction direction, struct packet* packet)
-{
+                                      enum traffic_direction direction, struct packet* packet) {
     packet->is_v6 = true;
     packet->network_length = sizeof(*ip);
     packet->protocol = ip->nexthdr;
@@ -189,8 +181,7 @@ static __always_inline void decode_v6(struct __sk_buff* skb, const struct ipv6hd
 
 /* For a header outside the linear part of the skb: legal, if rare. */
 static __noinline int decode_copy(struct __sk_buff* skb, enum traffic_direction direction,
-                                  struct packet* packet)
-{
+                                  struct packet* packet) {
     union {
         __u8 version;
         struct iphdr v4;
@@ -213,8 +204,7 @@ static __noinline int decode_copy(struct __sk_buff* skb, enum traffic_direction 
 
 /* Finds the remote address and protocol; returns -1 after counting a packet that has none. */
 static __always_inline int decode(struct __sk_buff* skb, enum traffic_direction direction,
-                                  struct packet* packet)
-{
+                                  struct packet* packet) {
     const void* header = (void*)(long)skb->data + l2_length;
     const void* end = (void*)(long)skb->data_end;
 
@@ -233,11 +223,11 @@ static __always_inline int decode(struct __sk_buff* skb, enum traffic_direction 
 
 /*
  * What a GSO or GRO super-packet is on the wire: its segments repeat the network and transport headers.
- * gso_segs is not set for packets that entered through a TUN device, so the count is worked out from gso_size.
+ * gso_segs is not set for packets that entered through a TUN device, so the count is worked out from
+ * gso_size.
  */
 static __always_inline void wire_size(struct __sk_buff* skb, const struct packet* packet, __u64* packets,
-                                      __u64* bytes)
-{
+                                      __u64* bytes) {
     __u32 gso_size = skb->gso_size;
     __u32 header_length = packet->network_length;
     __u32 segments;
@@ -268,24 +258,21 @@ static __always_inline void wire_size(struct __sk_buff* skb, const struct packet
     *bytes += (__u64)(segments - 1) * header_length;
 }
 
-static __always_inline struct route_entry* entry_at(__u32 set, __u32 place)
-{
+static __always_inline struct route_entry* entry_at(__u32 set, __u32 place) {
     __u32 index = set * (route_entry_mask + 1) + (place & route_entry_mask);
     return bpf_map_lookup_elem(&route_entries, &index);
 }
 
 static __always_inline bool entry_is(const struct route_entry* entry, const struct route_address* network,
-                                     __u64 tag)
-{
+                                     __u64 tag) {
     return entry && entry->network.low == network->low && entry->tag == tag &&
            entry->network.high == network->high;
 }
 
 static __always_inline __u32 find_prefix(const struct route_set* routes, __u32 set,
                                          const struct route_length* length,
-                                         const struct route_address* remote)
-{
-    struct route_address network = { remote->high & length->mask.high, remote->low & length->mask.low };
+                                         const struct route_address* remote) {
+    struct route_address network = {remote->high & length->mask.high, remote->low & length->mask.low};
     __u64 hash = route_hash(&network, length->tag, routes->hash_seed);
     struct route_entry* entry = entry_at(set, hash);
 
@@ -297,15 +284,13 @@ static __always_inline __u32 find_prefix(const struct route_set* routes, __u32 s
     return TRAFFIC_SLOT_UNMATCHED;
 }
 
-static __always_inline __u32 pool_slot(__u32 set, __u32 position)
-{
+static __always_inline __u32 pool_slot(__u32 set, __u32 position) {
     __u32 index = set * pool_block_capacity + position / ROUTE_POOL_BLOCK;
     struct route_pool_block* block = bpf_map_lookup_elem(&route_pools, &index);
     return block ? block->slot[position % ROUTE_POOL_BLOCK] : TRAFFIC_SLOT_UNMATCHED;
 }
 
-static __always_inline __u32 find_slot(const struct packet* packet)
-{
+static __always_inline __u32 find_slot(const struct packet* packet) {
     __u32 set = active_routes & (ROUTE_SETS - 1);
     const struct route_set* routes = &route_sets[set];
     __u32 slot;
@@ -335,25 +320,23 @@ static __always_inline __u32 find_slot(const struct packet* packet)
     return TRAFFIC_SLOT_UNMATCHED;
 }
 
-static __always_inline enum traffic_protocol protocol_of(const struct packet* packet)
-{
+static __always_inline enum traffic_protocol protocol_of(const struct packet* packet) {
     switch (packet->protocol) {
-    case IPPROTO_TCP:
-        return TRAFFIC_TCP;
-    case IPPROTO_UDP:
-        return TRAFFIC_UDP;
-    case IPPROTO_ICMP:
-        return packet->is_v6 ? TRAFFIC_OTHER : TRAFFIC_ICMP;
-    case IPPROTO_ICMPV6:
-        return packet->is_v6 ? TRAFFIC_ICMP : TRAFFIC_OTHER;
-    default:
-        return TRAFFIC_OTHER;
+        case IPPROTO_TCP:
+            return TRAFFIC_TCP;
+        case IPPROTO_UDP:
+            return TRAFFIC_UDP;
+        case IPPROTO_ICMP:
+            return packet->is_v6 ? TRAFFIC_OTHER : TRAFFIC_ICMP;
+        case IPPROTO_ICMPV6:
+            return packet->is_v6 ? TRAFFIC_ICMP : TRAFFIC_OTHER;
+        default:
+            return TRAFFIC_OTHER;
     }
 }
 
 static __always_inline void add_to_slot(__u32 slot, enum traffic_direction direction,
-                                        enum traffic_protocol protocol, __u64 packets, __u64 bytes)
-{
+                                        enum traffic_protocol protocol, __u64 packets, __u64 bytes) {
     __u32 index = bpf_get_smp_processor_id() * slot_capacity + slot;
     struct traffic_counts* counts = bpf_map_lookup_elem(&counters, &index);
     struct traffic_count* count;
@@ -369,8 +352,7 @@ static __always_inline void add_to_slot(__u32 slot, enum traffic_direction direc
 
 /* CPUs share these elements, hence the atomic adds; this path is for the first second of a peer. */
 static __noinline int add_to_unmatched(const struct packet* packet, __u32 direction_and_protocol,
-                                       __u64 packets, __u64 bytes)
-{
+                                       __u64 packets, __u64 bytes) {
     static const struct traffic_counts zero = {};
     enum traffic_direction direction = direction_and_protocol >> 2 & 1;
     enum traffic_protocol protocol = direction_and_protocol & 3;
@@ -399,8 +381,7 @@ static __noinline int add_to_unmatched(const struct packet* packet, __u32 direct
     return 0;
 }
 
-static __always_inline int count(struct __sk_buff* skb, enum traffic_direction direction)
-{
+static __always_inline int count(struct __sk_buff* skb, enum traffic_direction direction) {
     struct packet packet = {};
     enum traffic_protocol protocol;
     __u64 packets, bytes;
@@ -420,13 +401,11 @@ static __always_inline int count(struct __sk_buff* skb, enum traffic_direction d
 }
 
 SEC("tcx/ingress")
-int traffic_ingress(struct __sk_buff* skb)
-{
+int traffic_ingress(struct __sk_buff* skb) {
     return count(skb, TRAFFIC_INGRESS);
 }
 
 SEC("tcx/egress")
-int traffic_egress(struct __sk_buff* skb)
-{
+int traffic_egress(struct __sk_buff* skb) {
     return count(skb, TRAFFIC_EGRESS);
 }

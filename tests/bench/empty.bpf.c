@@ -8,7 +8,6 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 SEC("tc")
-int empty(struct __sk_buff* skb)
-{
+int empty(struct __sk_buff* skb) {
     return TC_ACT_UNSPEC;
 }

@@ -33,11 +33,11 @@ class ExpectedTraffic {
 
     // Fails the test for every slot, address and loss that differs; nothing may be counted elsewhere.
     void expect_counted(const TrafficProgram& program) const;
+    void expect_slots(const TrafficProgram& program) const;
+    void expect_losses(const TrafficProgram& program) const;
 
   private:
-    void expect_slots(const TrafficProgram& program) const;
     void expect_unmatched(const TrafficProgram& program) const;
-    void expect_losses(const TrafficProgram& program) const;
 
     PrefixModel model_;
     std::map<std::uint32_t, traffic_counts> slots_;

@@ -101,7 +101,8 @@ TEST(PeerTable, RoutesLeadToSlots) {
 TEST(TrackedPeer, IsUpByHandshakeOrByPacketsAfterOne) {
     const PollTime now = PollTime::now();
     const auto wall_ns = [&](std::chrono::seconds age) {
-        return std::chrono::duration_cast<std::chrono::nanoseconds>((now.wall - age).time_since_epoch()).count();
+        return std::chrono::duration_cast<std::chrono::nanoseconds>((now.wall - age).time_since_epoch())
+            .count();
     };
     TrackedPeer never;
     EXPECT_FALSE(never.up(now));
