@@ -23,6 +23,17 @@ std::shared_ptr<const SiteIndex> no_sites() {
     return std::make_shared<const SiteIndex>(std::make_shared<const SiteDirectory>());
 }
 
+SiteSnapshot describe_account(const Site* site, const SiteAccount& account) {
+    SiteSnapshot described;
+    described.site = site;
+    described.traffic = account.traffic;
+    if (account.had_peer) {
+        described.tunnel_receive_bytes = account.tunnel_receive_bytes;
+        described.tunnel_transmit_bytes = account.tunnel_transmit_bytes;
+    }
+    return described;
+}
+
 void add(TrafficLosses& sum, const TrafficLosses& part) {
     for (int reason = 0; reason < TRAFFIC_LOSS_REASONS; ++reason)
         sum.loss[reason] += part.loss[reason];
@@ -96,11 +107,18 @@ void Collector::refresh_sites() {
             std::make_shared<const SiteIndex>(std::make_shared<const SiteDirectory>(std::move(*directory)));
     const std::lock_guard lock(mutex_);
     if (index) {
-        sites_ = std::move(index);
+        set_sites(std::move(index));
         sites_state_.succeeded();
     } else {
         sites_state_.failed(directory.error());
     }
+}
+
+void Collector::set_sites(std::shared_ptr<const SiteIndex> sites) {
+    sites_ = std::move(sites);
+    site_accounts_.clear();
+    for (const Site& site : sites_->directory()->sites)
+        site_accounts_.push_back(&ledger_.of(site.site_id));
 }
 
 void Collector::discover() {
@@ -188,41 +206,28 @@ bool Collector::served_here(const Site& site) const {
     return own_exit_nodes_.empty() && sites_->single_exit_node();
 }
 
-SiteSnapshot Collector::describe_account(const Site* site) const {
-    SiteSnapshot described;
-    described.site = site;
-    const SiteAccount* const account = ledger_.find(described.site_id());
-    if (account == nullptr)
-        return described;
-    described.traffic = account->traffic;
-    if (account->had_peer) {
-        described.tunnel_receive_bytes = account->tunnel_receive_bytes;
-        described.tunnel_transmit_bytes = account->tunnel_transmit_bytes;
-    }
-    return described;
-}
-
 void Collector::describe_sites(Snapshot& snapshot) const {
+    const std::vector<Site>& sites = snapshot.directory->sites;
     const bool readable =
         std::ranges::all_of(monitors_, [](const auto& monitor) { return monitor->readable(); });
     std::map<std::string_view, std::uint64_t> active;
-    for (const Site& site : snapshot.directory->sites) {
-        SiteSnapshot described = describe_account(&site);
+    snapshot.sites.reserve(sites.size() + 1);
+    for (std::size_t position = 0; position < sites.size(); ++position) {
+        const Site& site = sites[position];
+        const SiteAccount& account = *site_accounts_[position];
+        SiteSnapshot described = describe_account(&site, account);
         if (served_here(site)) {
-            const SiteAccount* const account = ledger_.find(site.site_id);
-            const bool up = account != nullptr && account->up;
-            described.uptime_seconds = account != nullptr ? account->uptime_seconds : 0.0;
+            described.uptime_seconds = account.uptime_seconds;
             if (readable) {
-                described.tunnel_up = up;
-                active[site.region.empty() ? site.exit_node : site.region] += up ? 1 : 0;
+                described.tunnel_up = account.up;
+                active[site.region.empty() ? site.exit_node : site.region] += account.up ? 1 : 0;
             }
         }
         snapshot.sites.push_back(described);
     }
-    if (ledger_.find(unassigned_site_id) != nullptr)
-        snapshot.sites.push_back(describe_account(nullptr));
-    for (const auto& [region, sites] : active)
-        snapshot.active_sites.push_back({std::string(region), sites});
+    snapshot.sites.push_back(describe_account(nullptr, unassigned_account_));
+    for (const auto& [region, count] : active)
+        snapshot.active_sites.push_back({std::string(region), count});
 }
 
 void Collector::describe_losses(Snapshot& snapshot) const {

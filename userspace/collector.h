@@ -62,7 +62,7 @@ class Collector {
     void poll();
     void end_monitor(InterfaceMonitor& monitor);
     bool served_here(const Site& site) const;
-    SiteSnapshot describe_account(const Site* site) const;
+    void set_sites(std::shared_ptr<const SiteIndex> sites);
     void describe_sites(Snapshot& snapshot) const;
     void describe_losses(Snapshot& snapshot) const;
 
@@ -76,6 +76,9 @@ class Collector {
     std::shared_ptr<const SiteIndex> sites_;
     std::vector<std::unique_ptr<InterfaceMonitor>> monitors_;
     SiteLedger ledger_;
+    // Accounts of the directory's sites, in its order.
+    std::vector<const SiteAccount*> site_accounts_;
+    const SiteAccount& unassigned_account_{ledger_.of(unassigned_site_id)};
     // Keys of interfaces seen on this host: exit nodes that are here.
     std::set<WireGuardKey> own_exit_nodes_;
     SourceState wireguard_state_{"wireguard"};

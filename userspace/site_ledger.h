@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -31,7 +32,6 @@ struct SiteAccount {
 class SiteLedger {
   public:
     SiteAccount& of(std::string_view site_id);
-    const SiteAccount* find(std::string_view site_id) const;
 
     // A poll: all sites are down until a peer says otherwise; at its end, time since the last one is added to
     // the sites that were up at both.
@@ -43,7 +43,9 @@ class SiteLedger {
         using is_transparent = void;
         std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
     };
-    std::unordered_map<std::string, SiteAccount, Hash, std::equal_to<>> accounts_;
+    // Every poll walks over all accounts, so they lie together.
+    std::deque<SiteAccount> accounts_;
+    std::unordered_map<std::string, SiteAccount*, Hash, std::equal_to<>> by_id_;
     std::optional<std::chrono::steady_clock::time_point> last_poll_;
 };
 

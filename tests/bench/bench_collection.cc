@@ -32,7 +32,9 @@ namespace {
 
 constexpr std::uint32_t peers = 10'000;
 constexpr int scrapes = 21;
-constexpr const char* interface = "pangolinbench0";
+
+// Another one for each run: wireguard-go removes its socket a moment after its interface.
+const std::string interface = fmt::format("pxbench{}", ::getpid());
 
 std::uint32_t tunnel_address(std::uint32_t peer) {
     return 0x64590000U + 4 * (peer + 1);
@@ -161,7 +163,8 @@ void measure() {
         const double collected = thread_milliseconds();
         Exposition exposition(std::move(snapshot), nullptr, ExpositionFormat::text);
         bytes = 0;
-        for (std::string_view block = exposition.next_block(); !block.empty(); block = exposition.next_block())
+        for (std::string_view block = exposition.next_block(); !block.empty();
+             block = exposition.next_block())
             bytes += block.size();
         texts.push_back(thread_milliseconds() - collected);
         collections.push_back(collected - begin);

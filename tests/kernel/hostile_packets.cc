@@ -79,6 +79,44 @@ std::vector<NamedPacket> one_of_each_kind() {
     return packets;
 }
 
+std::vector<KnownPacket> known_packets() {
+    const std::string to4 = "100.89.128.4";
+    const std::string to6 = "2001::2";
+    return {
+        {"empty UDP datagram", PacketBuilder().ipv4(v4(17)).udp().build(), to4, TRAFFIC_UDP, 1, 28},
+        {"full TCP segment", PacketBuilder().ipv4(v4(6)).tcp(8).payload(1448).build(), to4, TRAFFIC_TCP, 1,
+         1500},
+        {"two segments and a byte, 52 bytes of headers each",
+         PacketBuilder().ipv4(v4(6)).tcp(8).payload(2001).build(), to4, TRAFFIC_TCP, 3, 2001 + 3 * 52, 1000},
+        {"exactly two segments", PacketBuilder().ipv4(v4(6)).tcp().payload(2000).build(), to4, TRAFFIC_TCP, 2,
+         2000 + 2 * 40, 1000},
+        {"segment size above the payload", PacketBuilder().ipv4(v4(6)).tcp().payload(10).build(), to4,
+         TRAFFIC_TCP, 1, 50, 1000},
+        {"UDP super-packet over IPv6", PacketBuilder().ipv6(v6(17)).udp().payload(3000).build(), to6,
+         TRAFFIC_UDP, 3, 3000 + 3 * 48, 1200},
+        {"IP options are repeated too", PacketBuilder().ipv4(v4(6, 10)).tcp().payload(1500).build(), to4,
+         TRAFFIC_TCP, 2, 1500 + 2 * 60, 1000},
+        {"ICMP super-packet", PacketBuilder().ipv4(v4(1)).payload(2000).build(), to4, TRAFFIC_ICMP, 1, 2020,
+         1000, true},
+        {"later fragment of UDP", PacketBuilder().ipv4(v4(17, 5, 0x20b9)).payload(1480).build(), to4,
+         TRAFFIC_UDP, 1, 1500},
+        {"later fragment of TCP6",
+         PacketBuilder().ipv6(v6(44)).fragment_header(6, 180, false).payload(100).build(), to6, TRAFFIC_TCP,
+         1, 148},
+        {"ICMPv6 behind hop-by-hop (MLD)", PacketBuilder().ipv6(v6(0)).extension(58).payload(20).build(), to6,
+         TRAFFIC_ICMP, 1, 68},
+        {"ICMPv6 number over IPv4", PacketBuilder().ipv4(v4(58)).payload(20).build(), to4, TRAFFIC_OTHER, 1,
+         40},
+        {"ESP hides what it carries", PacketBuilder().ipv6(v6(50)).payload(60).build(), to6, TRAFFIC_OTHER, 1,
+         100},
+        {"TCP behind AH of 24 bytes", PacketBuilder().ipv6(v6(51)).authentication(6, 3).tcp().build(), to6,
+         TRAFFIC_TCP, 1, 84},
+        {"chain cut off", PacketBuilder().ipv6(v6(60)).payload(7).build(), to6, TRAFFIC_OTHER, 1, 47},
+        {"ninth extension header is not followed", many_extensions(9).tcp().build(), to6, TRAFFIC_OTHER, 1,
+         132},
+    };
+}
+
 std::vector<std::uint8_t> random_chain(std::mt19937_64& random) {
     constexpr std::uint8_t kinds[] = {0, 43, 44, 51, 60, 135};
     constexpr std::uint8_t ends[] = {6, 17, 58, 59, 50, 139, 0, 44};

@@ -243,29 +243,28 @@ TEST_P(TrafficDevice, LeavesTheFilterOfSomebodyElse) {
 TEST_P(TrafficDevice, CountsEveryPacketOnceWhileProgramsAreReplaced) {
     TrafficProgram program = attached();
     const std::vector<std::uint8_t> packet = without_ethernet(from_site(true, 17).udp().payload(50));
+    // Leaves the processors time to load programs.
+    constexpr std::chrono::microseconds pause(20);
     std::atomic<bool> stop = false;
     std::atomic<std::uint64_t> written = 0;
-    std::atomic<std::uint64_t> read = 0;
+    std::atomic<std::uint64_t> sent = 0;
     std::vector<std::jthread> threads;
     for (int i = 0; i < 2; ++i) {
         threads.emplace_back([&] {
-            while (!stop)
+            for (; !stop; std::this_thread::sleep_for(pause))
                 written += device_->write(packet).has_value();
         });
     }
     threads.emplace_back([&] {
-        while (!stop)
+        for (; !stop; std::this_thread::sleep_for(pause)) {
             send(true, 50);
-    });
-    threads.emplace_back([&] {
-        for (bool quiet = false; !quiet || !stop;) {
-            quiet = !device_->read(50);
-            read += !quiet;
+            ++sent;
         }
     });
+    // Nobody reads: what the device drops when its queue is full has passed the hook all the same.
     std::vector<TrafficProgram> retired;
     std::vector<traffic_count> final_counts;
-    for (int round = 0; round < 25; ++round) {
+    for (int round = 0; round < 15; ++round) {
         TrafficProgram next = load();
         const auto taken = next.take_over(program);
         ASSERT_TRUE(taken) << taken.error().message();
@@ -285,7 +284,7 @@ TEST_P(TrafficDevice, CountsEveryPacketOnceWhileProgramsAreReplaced) {
             counted[direction] += retired[i].read(1).count[direction][TRAFFIC_UDP].packets;
     }
     EXPECT_EQ(counted[TRAFFIC_INGRESS], written);
-    EXPECT_EQ(counted[TRAFFIC_EGRESS], read);
+    EXPECT_EQ(counted[TRAFFIC_EGRESS], sent);
 }
 
 }  // namespace

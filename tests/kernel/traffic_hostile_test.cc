@@ -169,5 +169,27 @@ TEST_F(HostilePackets, RandomBytes) {
     }
 }
 
+// By hand, in case the reference decoder makes the same mistake as the program.
+TEST(KnownPackets, CountAsWorkedOutByHand) {
+    PANGOLIN_REQUIRE_ROOT();
+    for (const KnownPacket& known : known_packets()) {
+        SCOPED_TRACE(known.description);
+        auto program = TrafficProgram::load({}, ethernet_length);
+        ASSERT_TRUE(program) << program.error().message();
+        const auto result =
+            run_program(program->program_fd(TRAFFIC_EGRESS), known.frame, {.gso_size = known.gso_size});
+        ASSERT_TRUE(result) << result.error().message();
+        EXPECT_EQ(static_cast<int>(result->return_value), TC_ACT_UNSPEC);
+        const std::vector<UnmatchedTraffic> counted = program->read_unmatched();
+        ASSERT_EQ(counted.size(), 1U);
+        EXPECT_EQ(counted[0].remote.to_string(), known.destination);
+        const traffic_count& count = counted[0].counts.count[TRAFFIC_EGRESS][known.protocol];
+        EXPECT_EQ(count.packets, known.packets);
+        EXPECT_EQ(count.bytes, known.bytes);
+        EXPECT_EQ(total(*program).packets, known.packets);
+        EXPECT_EQ(program->read_losses().loss[TRAFFIC_LOSS_GSO_HEADER], known.segments_unknown ? 1U : 0U);
+    }
+}
+
 }  // namespace
 }  // namespace pangolin::test

@@ -43,8 +43,6 @@ TEST(SiteLedger, ReferencesStayValid) {
     for (int i = 0; i < 1000; ++i)
         ledger.of("site-" + std::to_string(i));
     EXPECT_EQ(&ledger.of("a"), &first);
-    EXPECT_EQ(ledger.find("a"), &first);
-    EXPECT_EQ(ledger.find("unheard-of"), nullptr);
 }
 
 }  // namespace
