@@ -42,7 +42,6 @@ using Emit = std::variant<EmitNothing, EmitSite, EmitPeer, EmitSnapshot>;
 // Label names of one family, fixed at compile time.
 class LabelNames {
   public:
-    constexpr LabelNames() = default;
     constexpr LabelNames(std::initializer_list<std::string_view> names) {
         for (const std::string_view name : names)
             names_.at(size_++) = name;
@@ -62,8 +61,8 @@ class LabelNames {
 struct Metric {
     std::string_view name;
     MetricType type = MetricType::gauge;
-    // The base unit that the name states, else empty.
-    std::string_view unit = {};
+    // The base unit that the name states.
+    std::string_view unit = no_unit;
     LabelNames labels = {};
     // One sentence.
     std::string_view help;
@@ -71,7 +70,7 @@ struct Metric {
     // the kernel, D Pangolin's database or a sites.yml, F files, A pushed by an application, S the exporter
     // itself.
     std::string_view source;
-    Emit emit = {};
+    Emit emit = EmitNothing{};
 
     FamilyHeader header() const { return {.name = name, .type = type, .unit = unit, .help = help}; }
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -30,7 +31,7 @@ class Exposition final : public Body {
     std::string_view next_block() override;
 
   private:
-    enum class Stage { catalogue, families, end, done };
+    enum class Stage : std::uint8_t { catalogue, families, end, done };
 
     bool full() const { return writer_.size() >= block_size; }
     // Each continues where it stopped and returns true when nothing of it is left.

@@ -24,13 +24,13 @@ struct HttpRequest {
 struct HttpAnswer {
     boost::beast::http::status status = boost::beast::http::status::ok;
     std::string_view content_type = "text/plain; charset=utf-8";
-    std::string text{};
+    std::string text;
     // Streamed in place of `text` when there is one.
-    std::unique_ptr<Body> body{};
+    std::unique_ptr<Body> body = nullptr;
     // Compress where the client allows it.
     bool compress = false;
     // Called when the last byte is written or the client is gone.
-    std::shared_ptr<void> finished{};
+    std::shared_ptr<void> finished = nullptr;
 };
 
 using HttpHandler = std::function<boost::asio::awaitable<HttpAnswer>(const HttpRequest&)>;

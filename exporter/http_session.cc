@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "exporter/content_negotiation.h"
@@ -66,6 +67,9 @@ std::optional<HttpAnswer> answer_to_bad_request(error_code error) {
     return std::nullopt;
 }
 
+// In coroutines `co_await` stands alone in a statement, never inside a condition or an expression: g++ 12
+// makes code of those that traps or destroys a temporary twice.
+
 // Stream: beast::tcp_stream, or a TLS stream above one.
 template <class Stream>
 class HttpSession {
@@ -113,7 +117,8 @@ class HttpSession {
 
     void shutdown() {
         error_code ignored;
-        beast::get_lowest_layer(stream_).socket().shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
+        std::ignore =
+            beast::get_lowest_layer(stream_).socket().shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
     }
 
     // Until the first byte of a request is there.
@@ -253,7 +258,8 @@ class HttpSession {
 
     asio::awaitable<void> linger() {
         error_code error;
-        beast::get_lowest_layer(stream_).socket().shutdown(asio::ip::tcp::socket::shutdown_send, error);
+        std::ignore =
+            beast::get_lowest_layer(stream_).socket().shutdown(asio::ip::tcp::socket::shutdown_send, error);
         expires_after(linger_time);
         std::size_t left = linger_bytes;
         char discarded[4096];

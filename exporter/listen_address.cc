@@ -83,14 +83,11 @@ Result<ListenAddress> ListenAddress::parse(std::string_view text,
         return std::unexpected(parts.error());
     if (!is_host(parts->host))
         return not_an_address(text, in_quotes(parts->host) + " is neither an IP address nor a host name");
-    std::optional<std::uint16_t> port = port_if_missing;
-    if (parts->port) {
-        port = parse_port(*parts->port);
-        if (!port)
-            return not_an_address(text, "the port is not a number from 0 to 65535");
-    }
+    const std::optional<std::string_view> digits = parts->port;
+    const auto port = digits ? parse_port(*digits) : port_if_missing;
     if (!port)
-        return not_an_address(text, "the port is missing");
+        return not_an_address(text,
+                              digits ? "the port is not a number from 0 to 65535" : "the port is missing");
     if (text.empty())
         return not_an_address(text, "it is empty");
     return ListenAddress{std::string(parts->host), *port};

@@ -21,11 +21,14 @@ int run(const CommandLine& command_line) {
         spdlog::error("{}", loaded.error().message());
         return exit_usage;
     }
+    if (!loaded->configuration) {
+        // Whatever the log level: a program that ends at once says why.
+        fmt::print(stderr, "pangolin_exporter: {}\n", loaded->summary);
+        return exit_success;
+    }
     spdlog::info("{}", loaded->summary);
     for (const std::string& warning : loaded->warnings)
         spdlog::warn("{}", warning);
-    if (!loaded->configuration)
-        return exit_success;
     switch (command_line.command) {
         case Command::check:
             return check(command_line, *loaded->configuration);

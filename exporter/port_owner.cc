@@ -1,5 +1,7 @@
 #include "exporter/port_owner.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
@@ -34,7 +36,7 @@ void find_listeners(const char* table, std::uint16_t port, std::vector<std::stri
         unsigned value = 0;
         std::from_chars(local.data() + colon + 1, local.data() + local.size(), value, 16);
         if (value == port)
-            links.push_back("socket:[" + inode + "]");
+            links.push_back(fmt::format("socket:[{}]", inode));
     }
 }
 
@@ -66,7 +68,7 @@ std::string port_owner(std::uint16_t port) {
             continue;
         std::string name;
         std::getline(std::ifstream(process->path() / "comm"), name);
-        return name + " (pid " + pid + ")";
+        return fmt::format("{} (pid {})", name, pid);
     }
     return {};
 }

@@ -56,7 +56,7 @@ std::optional<double> boot_time() {
 
 std::optional<double> open_descriptors() {
     std::error_code error;
-    std::filesystem::directory_iterator entries("/proc/self/fd", error);
+    const std::filesystem::directory_iterator entries("/proc/self/fd", error);
     if (error)
         return std::nullopt;
     // One of them is this listing's own.

@@ -20,12 +20,14 @@ std::string_view content_type(ExpositionFormat format);
 enum class MetricType : std::uint8_t { counter, gauge, histogram, summary, info, unknown };
 std::string_view to_string(MetricType type);
 
+inline constexpr std::string_view no_unit;
+
 // A family as HELP, TYPE and UNIT describe it. `name` is the name on the sample lines of a counter, gauge or
 // info ("…_total", "…_info" included) in both formats.
 struct FamilyHeader {
     std::string_view name;
     MetricType type = MetricType::unknown;
-    std::string_view unit = {};
+    std::string_view unit = no_unit;
     std::string_view help;
 };
 

@@ -125,7 +125,8 @@ HttpAnswer WebRouter::readiness() const {
     const std::vector<std::string> problems = handlers_.problems();
     if (problems.empty())
         return {.text = "ready\n"};
-    HttpAnswer answer{.status = http::status::service_unavailable};
+    HttpAnswer answer;
+    answer.status = http::status::service_unavailable;
     for (const std::string& problem : problems)
         answer.text += problem + "\n";
     return answer;

@@ -46,9 +46,11 @@ IpAddress IpAddress::from_network(IpFamily family, const void* bytes) {
 Result<IpAddress> IpAddress::parse(std::string_view text) {
     const std::string terminated(text);
     std::array<std::uint8_t, 16> bytes{};
-    if (inet_pton(AF_INET, terminated.c_str(), bytes.data()) == 1)
+    // inet_pton() stops at a NUL and would take what follows it for nothing.
+    const bool whole = terminated.find('\0') == std::string::npos;
+    if (whole && inet_pton(AF_INET, terminated.c_str(), bytes.data()) == 1)
         return from_network(IpFamily::v4, bytes.data());
-    if (inet_pton(AF_INET6, terminated.c_str(), bytes.data()) == 1)
+    if (whole && inet_pton(AF_INET6, terminated.c_str(), bytes.data()) == 1)
         return v6(bytes);
     return failure("'" + terminated + "' is not an IP address", "Write it as 192.0.2.1 or 2001:db8::1.");
 }

@@ -52,7 +52,7 @@ struct IpPrefix {
     auto operator<=>(const IpPrefix&) const = default;
 };
 
-inline constexpr std::uint8_t max_prefix_length(IpFamily family) {
+constexpr std::uint8_t max_prefix_length(IpFamily family) {
     return family == IpFamily::v4 ? 32 : 128;
 }
 

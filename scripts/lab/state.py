@@ -100,11 +100,15 @@ class State:
     def stop_process(self, process_id: int, patience: float = 5) -> None:
         for entry in [entry for entry in self.content["processes"] if entry["pid"] == process_id]:
             stop_recorded([entry], patience)
-            self.reap()
+            self.reap(process_id)
             self.forget("processes", entry)
 
-    def reap(self) -> None:
-        self.children = [child for child in self.children if child.poll() is None]
+    def reap(self, process_id: int | None = None) -> None:
+        """Waits for stopped children (one, or all): a dead first thread does not mean that the others are gone."""
+        for child in [child for child in self.children if process_id in (None, child.pid)]:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=5)
+                self.children.remove(child)
 
     @contextlib.contextmanager
     def raised_receive_buffer(self, size: int = 16 << 20) -> Iterator[None]:

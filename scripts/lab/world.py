@@ -274,8 +274,15 @@ class World:
         self.host.interface.delete()
 
     def create_host_interface(self) -> None:
-        """After delete_host_interface: gerbil came back with its old key and all peers."""
+        """After delete_host_interface: gerbil came back with its old key and all peers.
+
+        WireGuard at the sites would go on with its dead session for two minutes; newt notices earlier, by its pings
+        through the tunnel, and dials again.
+        """
         self._make_host_interface()
+        for site in self.sites:
+            site.interface.remove_peer(self.host.keys.public)
+            self._dial(site)
 
     # ---- what Pangolin knows of it
 

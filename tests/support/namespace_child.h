@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <functional>
 #include <utility>
 
@@ -21,13 +22,13 @@ namespace pangolin::test {
 // constructor returns; false from it makes the child end.
 class NamespaceChild {
   public:
-    enum class Mounts { shared, own };
+    enum class Mounts : std::uint8_t { shared, own };
 
     explicit NamespaceChild(Mounts mounts = Mounts::shared, const std::function<bool()>& set_up = nullptr) {
         int ends[2];
         if (pipe2(ends, O_CLOEXEC) != 0)
             return;
-        UniqueFd ready(ends[0]);
+        const UniqueFd ready(ends[0]);
         UniqueFd report(ends[1]);
         pid_ = fork();
         if (pid_ == 0)

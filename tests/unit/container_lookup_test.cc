@@ -163,9 +163,9 @@ TEST_F(ContainerLookup, FindsARunningPodmanContainerWithAndWithoutItsPidFile) {
 
 TEST(RunningContainer, IsToldFromALaterProcessOfItsNumber) {
     const auto start_time = process_start_time(getpid());
-    ASSERT_TRUE(start_time);
-    EXPECT_TRUE((RunningContainer{getpid(), *start_time}.still_running()));
-    EXPECT_FALSE((RunningContainer{getpid(), *start_time + 1}.still_running()));
+    ASSERT_TRUE(start_time.has_value());
+    EXPECT_TRUE((RunningContainer{getpid(), start_time.value_or(0)}.still_running()));
+    EXPECT_FALSE((RunningContainer{getpid(), start_time.value_or(0) + 1}.still_running()));
     EXPECT_FALSE((RunningContainer{1 << 30, 1}.still_running()));
 }
 

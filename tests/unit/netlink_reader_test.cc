@@ -194,11 +194,11 @@ TEST(DeviceDump, RefusesWhatIsNotSane) {
     timeless.begin_peers().begin_peer(key(1)).handshake(-5, 0).end_peer();
     EXPECT_THAT(error_of(timeless), HasSubstr("handshake"));
     const struct {
-        std::uint16_t family;
         std::string address;
+        std::uint16_t family;
         std::uint8_t length;
-    } wrong[] = {{AF_INET, address_v4, 33}, {AF_INET6, address_v6, 129}, {AF_INET6, address_v4, 64},
-                 {AF_INET, "", 0},          {AF_UNIX, address_v4, 8},    {AF_INET6, "", 0}};
+    } wrong[] = {{address_v4, AF_INET, 33}, {address_v6, AF_INET6, 129}, {address_v4, AF_INET6, 64},
+                 {"", AF_INET, 0},          {address_v4, AF_UNIX, 8},    {"", AF_INET6, 0}};
     for (const auto& each : wrong) {
         MessageBuilder builder;
         builder.begin_peers().begin_peer(key(1)).begin_allowed_ips();
@@ -225,11 +225,12 @@ TEST(DeviceDump, NeverReadsBeyondAMessage) {
         std::ignore = DeviceDump(device).add(*copy.message_of());
     }
     std::mt19937 random(1);
+    const std::size_t length = whole.message().nlmsg_len;
+    std::uniform_int_distribution<std::size_t> place(sizeof(nlmsghdr), length - 1);
     for (int round = 0; round < 20000; ++round) {
-        const ExactCopy copy(whole.message(), whole.message().nlmsg_len);
+        const ExactCopy copy(whole.message(), length);
         for (int i = 0; i < 4; ++i)
-            copy.bytes[sizeof(nlmsghdr) + random() % (whole.message().nlmsg_len - sizeof(nlmsghdr))] =
-                static_cast<char>(random());
+            copy.bytes[place(random)] = static_cast<char>(random());
         std::ignore = DeviceDump(device).add(*copy.message_of());
     }
 }

@@ -63,7 +63,7 @@ bool mount_own_run() {
 
 class FindWireGuardInterfaces : public testing::Test {
   protected:
-    ~FindWireGuardInterfaces() override { std::filesystem::remove(socket_path(name_)); }
+    void TearDown() override { std::filesystem::remove(socket_path(name_)); }
 
     const std::string name_ = unique_name('a');
 };
@@ -124,7 +124,7 @@ TEST_F(FindWireGuardInterfaces, SkipsAStaleSocketAndATunOfAnotherKind) {
     PANGOLIN_REQUIRE_ROOT();
     ASSERT_TRUE(child.running()) << no_privilege;
     {
-        NamespaceChild dead(Mounts::shared, [&] { return listen_at(socket_path(name_)); });
+        const NamespaceChild dead(Mounts::shared, [&] { return listen_at(socket_path(name_)); });
         ASSERT_TRUE(dead.running());
     }
     ASSERT_TRUE(std::filesystem::exists(socket_path(name_)));

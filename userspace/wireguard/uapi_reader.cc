@@ -48,13 +48,13 @@ class SecretBuffer {
 
   private:
     void grow() {
-        std::vector<char> larger(std::clamp(2 * bytes_.size(), first_buffer_size, largest_answer));
+        std::vector<char> larger(std::min(2 * bytes_.size(), largest_answer));
         std::ranges::copy(content(), larger.begin());
         explicit_bzero(bytes_.data(), used_);
         bytes_ = std::move(larger);
     }
 
-    std::vector<char> bytes_;
+    std::vector<char> bytes_ = std::vector<char>(first_buffer_size);
     std::size_t used_ = 0;
 };
 
