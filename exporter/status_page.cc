@@ -39,7 +39,7 @@ a { color: var(--link); } nav { display: flex; gap: 1rem; } .soft { color: var(-
 table { width: 100%; border-collapse: collapse; }
 th, td { padding: .45rem .9rem; text-align: left; border-top: 1px solid var(--line); white-space: nowrap; }
 tr:first-child th { border-top: 0; color: var(--soft); font-weight: 500; font-size: .85rem; }
-td.text { white-space: normal; overflow-wrap: anywhere; } .number { text-align: right; font-variant-numeric: tabular-nums; }
+td.text { min-width: 11rem; white-space: normal; overflow-wrap: anywhere; } .number { text-align: right; font-variant-numeric: tabular-nums; }
 .pill { display: inline-block; padding: 0 .6rem; border-radius: 1rem; font-size: .85rem; }
 .good { color: var(--good); background: var(--good-back); } .bad { color: var(--bad); background: var(--bad-back); }
 </style></head><body>

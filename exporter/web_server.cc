@@ -12,6 +12,7 @@
 #include <csignal>
 #include <exception>
 #include <thread>
+#include <tuple>
 #include <utility>
 
 #include "exporter/port_owner.h"
@@ -69,20 +70,17 @@ std::unexpected<Error> listen_failure(error_code error, const ListenAddress& add
 
 Result<tcp::acceptor> open_acceptor(asio::io_context& io, const tcp::endpoint& endpoint, bool v6_only,
                                     const ListenAddress& address) {
-    tcp::acceptor acceptor(io);
-    error_code error;
-    acceptor.open(endpoint.protocol(), error);
-    if (!error)
-        acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-    if (!error && endpoint.protocol() == tcp::v6())
-        acceptor.set_option(asio::ip::v6_only(v6_only), error);
-    if (!error)
-        acceptor.bind(endpoint, error);
-    if (!error)
-        acceptor.listen(tcp::acceptor::max_listen_connections, error);
-    if (error)
-        return listen_failure(error, address);
-    return acceptor;
+    try {
+        tcp::acceptor acceptor(io, endpoint.protocol());
+        acceptor.set_option(tcp::acceptor::reuse_address(true));
+        if (endpoint.protocol() == tcp::v6())
+            acceptor.set_option(asio::ip::v6_only(v6_only));
+        acceptor.bind(endpoint);
+        acceptor.listen();
+        return acceptor;
+    } catch (const boost::system::system_error& error) {
+        return listen_failure(error.code(), address);
+    }
 }
 
 Result<std::vector<tcp::acceptor>> open_acceptors(asio::io_context& io, const ListenAddress& address) {
@@ -98,9 +96,7 @@ Result<std::vector<tcp::acceptor>> open_acceptors(asio::io_context& io, const Li
         return acceptors;
     }
     error_code error;
-    const auto found =
-        tcp::resolver(io).resolve(address.host, std::to_string(address.port),
-                                  tcp::resolver::passive | tcp::resolver::numeric_service, error);
+    const auto found = tcp::resolver(io).resolve(address.host, std::to_string(address.port), error);
     if (error)
         return failure("cannot listen on " + address.to_string() + ": " + error.message(),
                        "write an address of this host, such as 0.0.0.0 or ::1");
@@ -175,7 +171,7 @@ class WebServer::Implementation {
                 co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
                 continue;
             }
-            socket.set_option(tcp::no_delay(true), error);
+            std::ignore = socket.set_option(tcp::no_delay(true), error);
             take(std::move(socket));
         }
     }
@@ -230,7 +226,7 @@ class WebServer::Implementation {
     std::thread thread_;
 };
 
-Result<std::unique_ptr<WebServer>> WebServer::start(WebServerOptions options, WebHandlers handlers) {
+Result<std::unique_ptr<WebServer>> WebServer::start(const WebServerOptions& options, WebHandlers handlers) {
     try {
         const SignalsBlocked signals_blocked;
         auto implementation = std::make_unique<Implementation>(options, std::move(handlers));

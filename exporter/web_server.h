@@ -36,7 +36,7 @@ struct WebHandlers {
 class WebServer {
   public:
     // Fails with the errno as the error's code: EADDRINUSE for a port that somebody has.
-    static Result<std::unique_ptr<WebServer>> start(WebServerOptions options, WebHandlers handlers);
+    static Result<std::unique_ptr<WebServer>> start(const WebServerOptions& options, WebHandlers handlers);
     WebServer(const WebServer&) = delete;
     WebServer& operator=(const WebServer&) = delete;
     ~WebServer();

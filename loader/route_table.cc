@@ -40,6 +40,8 @@ std::vector<Route> distinct_by_length(std::span<const Route> routes) {
 RouteTable RouteTable::compile(std::span<const Route> routes, const RouteCapacity& minimum) {
     RouteTable table;
     const std::vector<Route> by_length = distinct_by_length(routes);
+    for (const Route& route : by_length)
+        table.highest_slot_ = std::max(table.highest_slot_, route.slot);
     table.fill_pools(by_length);
     std::vector<Route> remaining;
     std::ranges::copy_if(by_length, std::back_inserter(remaining),

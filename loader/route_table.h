@@ -41,6 +41,8 @@ class RouteTable {
     const route_set& set() const { return set_; }
     std::span<const route_entry> entries() const { return entries_; }
     std::span<const route_pool_block> pool_blocks() const { return pool_blocks_; }
+    // 0 for a table without routes.
+    std::uint32_t highest_slot() const { return highest_slot_; }
     // Prefixes that are not covered by a pool.
     std::size_t entry_count() const { return entry_count_; }
 
@@ -57,6 +59,7 @@ class RouteTable {
     std::vector<route_entry> entries_;
     std::vector<route_pool_block> pool_blocks_;
     std::size_t entry_count_ = 0;
+    std::uint32_t highest_slot_ = 0;
 };
 
 }  // namespace pangolin

@@ -31,17 +31,22 @@ void TrafficHook::LinkDeleter::operator()(bpf_link* link) const {
 }
 
 TrafficHook& TrafficHook::operator=(TrafficHook&& other) noexcept {
-    std::swap(interface_, other.interface_);
-    std::swap(kind_, other.kind_);
-    std::swap(ingress_, other.ingress_);
-    std::swap(egress_, other.egress_);
-    std::swap(created_qdisc_, other.created_qdisc_);
+    // What this hook had attached ends with `old`, at the end of this function.
+    TrafficHook old(std::move(other));
+    std::swap(interface_, old.interface_);
+    std::swap(kind_, old.kind_);
+    std::swap(ingress_, old.ingress_);
+    std::swap(egress_, old.egress_);
+    std::swap(created_qdisc_, old.created_qdisc_);
     return *this;
 }
 
-TrafficHook::TrafficHook(TrafficHook&& other) noexcept {
-    *this = std::move(other);
-}
+TrafficHook::TrafficHook(TrafficHook&& other) noexcept
+    : interface_(std::move(other.interface_)),
+      kind_(std::exchange(other.kind_, HookKind::none)),
+      ingress_(std::move(other.ingress_)),
+      egress_(std::move(other.egress_)),
+      created_qdisc_(std::exchange(other.created_qdisc_, false)) {}
 
 TrafficHook::~TrafficHook() {
     if (kind_ == HookKind::clsact)

@@ -2,6 +2,7 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <spdlog/spdlog.h>
 
 #include <cerrno>
 #include <cstring>
@@ -112,25 +113,32 @@ Result<void> TrafficProgram::map_memory() {
 }
 
 Result<void> TrafficProgram::attach(const WireGuardInterface& interface, HookMode mode) {
-    auto hook = TrafficHook::attach(interface, mode,
-                                    {skeleton_->progs.traffic_ingress, skeleton_->progs.traffic_egress});
+    auto hook = TrafficHook::attach(interface, mode, programs());
     if (!hook)
         return std::unexpected(hook.error());
     hook_ = std::move(*hook);
     return {};
 }
 
+ProgramPair TrafficProgram::programs() const {
+    return {skeleton_->progs.traffic_ingress, skeleton_->progs.traffic_egress};
+}
+
 Result<void> TrafficProgram::take_over(TrafficProgram& old) {
-    if (auto replaced =
-            old.hook_.replace({skeleton_->progs.traffic_ingress, skeleton_->progs.traffic_egress});
-        !replaced)
+    if (auto replaced = old.hook_.replace(programs()); !replaced) {
+        // One direction may have been replaced already.
+        if (auto restored = old.hook_.replace(old.programs()); !restored)
+            spdlog::error("{}", restored.error().message());
         return replaced;
+    }
     hook_ = std::move(old.hook_);
     wait_for_running_programs();
     return {};
 }
 
-void TrafficProgram::publish(const RouteTable& routes) {
+Result<void> TrafficProgram::publish(const RouteTable& routes) {
+    if (!capacity_.routes.holds(routes.capacity()) || routes.highest_slot() >= capacity_.slots)
+        return failure("the routes do not fit the loaded traffic programs");
     const std::uint32_t next = active_ ^ 1U;
     // Places are hashes modulo the table's size, a power of two: a smaller table is found in a larger one
     // when it is repeated all over it.
@@ -144,6 +152,7 @@ void TrafficProgram::publish(const RouteTable& routes) {
     __atomic_store_n(&skeleton_->bss->active_routes, next, __ATOMIC_RELEASE);
     active_ = next;
     wait_for_running_programs();
+    return {};
 }
 
 traffic_counts TrafficProgram::read(std::uint32_t slot) const {

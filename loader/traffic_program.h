@@ -53,8 +53,8 @@ class TrafficProgram {
     Result<void> take_over(TrafficProgram& old);
 
     // Puts `routes` into force for all packets after the return: the old routes are not in use any more, so
-    // that counters of slots that are in none of `routes` are final. `routes` must fit capacity().
-    void publish(const RouteTable& routes);
+    // that counters of slots that are in none of `routes` are final. Fails when `routes` exceed capacity().
+    Result<void> publish(const RouteTable& routes);
 
     // Sum over all CPUs since the last clear(). Concurrent packets may be in it or not.
     traffic_counts read(std::uint32_t slot) const;
@@ -78,6 +78,7 @@ class TrafficProgram {
     };
     TrafficProgram() = default;
     Result<void> map_memory();
+    ProgramPair programs() const;
 
     std::unique_ptr<traffic_bpf, SkeletonDeleter> skeleton_;
     TrafficCapacity capacity_;

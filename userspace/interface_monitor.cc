@@ -54,7 +54,8 @@ Result<std::unique_ptr<InterfaceMonitor>> InterfaceMonitor::open(const WireGuard
     auto program = TrafficProgram::load(capacity);
     if (!program)
         return std::unexpected(program.error());
-    program->publish(*monitor->routes_);
+    if (auto published = program->publish(*monitor->routes_); !published)
+        return std::unexpected(published.error());
     if (auto attached = program->attach(interface, mode); !attached)
         return std::unexpected(attached.error());
     monitor->program_ = std::move(*program);
@@ -113,7 +114,8 @@ Result<void> InterfaceMonitor::follow_routes(SiteLedger& ledger) {
             roomy(std::max(peers_.slots_needed(), capacity.slots), table.capacity());
         return replace_program(larger, RouteTable::compile(routes, larger.routes), ledger);
     }
-    program_->publish(table);
+    if (auto published = program_->publish(table); !published)
+        return published;
     routes_ = std::move(table);
     return {};
 }
@@ -124,7 +126,8 @@ Result<void> InterfaceMonitor::replace_program(const TrafficCapacity& capacity, 
     auto larger = TrafficProgram::load(capacity);
     if (!larger)
         return std::unexpected(larger.error());
-    larger->publish(routes);
+    if (auto published = larger->publish(routes); !published)
+        return published;
     if (auto taken = larger->take_over(*program_); !taken)
         return taken;
     routes_ = std::move(routes);

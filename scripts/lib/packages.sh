@@ -28,6 +28,7 @@ libgmock-dev
 libbenchmark-dev
 libssl-dev
 libsqlite3-dev
+nlohmann-json3-dev
 prometheus-cpp-dev
 python3
 '
