@@ -67,8 +67,8 @@ std::optional<HttpAnswer> answer_to_bad_request(error_code error) {
     return std::nullopt;
 }
 
-// In coroutines `co_await` stands alone in a statement, never inside a condition or an expression: g++ 12
-// makes code of those that traps or destroys a temporary twice.
+// A `co_await` here is a whole statement, initializer or result, never part of a condition: of
+// `if (!co_await f())` g++ 12 makes code that traps.
 
 // Stream: beast::tcp_stream, or a TLS stream above one.
 template <class Stream>

@@ -39,6 +39,9 @@ class TrafficHook {
     // Puts `programs` in the place of those attached, atomically for each direction.
     Result<void> replace(ProgramPair programs);
 
+    // Where the interface's namespace can be entered now; the process that the path leads over may end.
+    void set_namespace(const NetworkNamespace& netns) { interface_.netns = netns; }
+
     HookKind kind() const { return kind_; }
 
   private:

@@ -70,6 +70,8 @@ class TrafficProgram {
     std::uint32_t unmatched_capacity() const;
     // None while not attached.
     HookKind hook() const { return hook_.kind(); }
+    // See TrafficHook::set_namespace().
+    void set_namespace(const NetworkNamespace& netns) { hook_.set_namespace(netns); }
     int program_fd(traffic_direction direction) const;
 
   private:

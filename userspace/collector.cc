@@ -138,17 +138,20 @@ void Collector::discover() {
 
 void Collector::reconcile(const std::vector<WireGuardInterface>& found) {
     std::erase_if(monitors_, [&](const std::unique_ptr<InterfaceMonitor>& monitor) {
-        const bool gone = std::ranges::none_of(found, [&](const WireGuardInterface& interface) {
+        const auto same = std::ranges::find_if(found, [&](const WireGuardInterface& interface) {
             return interface.same_as(monitor->interface());
         });
-        if (gone)
+        if (same == found.end())
             end_monitor(*monitor);
-        return gone;
+        else
+            monitor->set_namespace(same->netns);
+        return same == found.end();
     });
     Result<void> attached;
     for (const WireGuardInterface& interface : found) {
-        if (std::ranges::any_of(monitors_,
-                                [&](const auto& monitor) { return interface.same_as(monitor->interface()); }))
+        const bool known = std::ranges::any_of(
+            monitors_, [&](const auto& monitor) { return interface.same_as(monitor->interface()); });
+        if (known)
             continue;
         auto monitor = InterfaceMonitor::open(interface, options_.attach, options_.max_peers);
         if (monitor)

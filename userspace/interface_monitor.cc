@@ -194,6 +194,11 @@ void InterfaceMonitor::finish(SiteLedger& ledger) {
     unmatched_.credit_final(*program_, *routes_, peers_, unassigned);
 }
 
+void InterfaceMonitor::set_namespace(const NetworkNamespace& netns) {
+    interface_.netns = netns;
+    program_->set_namespace(netns);
+}
+
 TrafficLosses InterfaceMonitor::losses() const {
     TrafficLosses sum = program_->read_losses();
     add(sum, replaced_losses_);

@@ -35,6 +35,8 @@ class InterfaceMonitor {
     void finish(SiteLedger& ledger);
 
     const WireGuardInterface& interface() const { return interface_; }
+    // The same interface as it is found now: its namespace may be entered by another path.
+    void set_namespace(const NetworkNamespace& netns);
     const WireGuardKey& public_key() const { return device_.public_key; }
     // Of the last poll; false after an error.
     bool readable() const { return readable_; }
