@@ -38,17 +38,21 @@ void emit_traffic(const SiteSnapshot& site, Samples& samples, __u64 traffic_coun
     }
 }
 
+void emit_tunnel_up(const SiteSnapshot& site, const SnapshotView&, Samples& samples) {
+    if (site.tunnel_up)
+        samples.add({site.site_id(), "wireguard"}, zero_or_one(*site.tunnel_up));
+}
+
 // Pangolin's view is of its WebSocket to newt; a plain WireGuard site has none, and for a local site the two
 // ends are the same host. The kernel's view stands beside it where a tunnel ends here.
-void emit_online(const SiteSnapshot& site, const SnapshotView&, Samples& samples) {
+void emit_online(const SiteSnapshot& site, const SnapshotView& view, Samples& samples) {
     if (site.site && site.site->online) {
         if (site.site->type == SiteType::newt)
             samples.add({site.site_id(), "websocket"}, zero_or_one(*site.site->online));
         else if (site.site->type == SiteType::local)
             samples.add({site.site_id(), "local"}, zero_or_one(*site.site->online));
     }
-    if (site.tunnel_up)
-        samples.add({site.site_id(), "wireguard"}, zero_or_one(*site.tunnel_up));
+    emit_tunnel_up(site, view, samples);
 }
 
 // Every interface has maps of its own; what they lost stands once for each kind of map.
@@ -146,10 +150,7 @@ constexpr auto rows = std::to_array<Metric>({
      .labels = {"site_id", "transport"},
      .help = "1 when the site's tunnel is up; for wireguard by its handshakes and packets.",
      .source = "W",
-     .emit = [](const SiteSnapshot& site, const SnapshotView&, Samples& samples) {
-         if (site.tunnel_up)
-             samples.add({site.site_id(), "wireguard"}, zero_or_one(*site.tunnel_up));
-     }},
+     .emit = emit_tunnel_up},
     {.name = "pangolin_tunnel_bytes_total",
      .type = MetricType::counter,
      .unit = "bytes",
@@ -213,7 +214,7 @@ constexpr auto rows = std::to_array<Metric>({
     {.name = "pangolin_exporter_source_up",
      .type = MetricType::gauge,
      .labels = {"source"},
-     .help = "1 when the last read of the source succeeded; the families of a source that is down are absent.",
+     .help = "1 when the last read of the source succeeded.",
      .source = "S",
      .emit = [](const SnapshotView& view, Samples& samples) {
          for (const SourceStatus& source : view.snapshot().sources)
@@ -249,7 +250,7 @@ constexpr auto rows = std::to_array<Metric>({
      .source = "S",
      .emit = [](const SnapshotView& view, Samples& samples) {
          for (const MapUsage& usage : view.snapshot().maps)
- samples.add({view.interface_label(usage.interface), usage.map}, usage.entries);
+             samples.add({view.interface_label(usage.interface), usage.map}, usage.entries);
      }},
     {.name = "pangolin_exporter_map_max_entries",
      .type = MetricType::gauge,
@@ -258,7 +259,7 @@ constexpr auto rows = std::to_array<Metric>({
      .source = "S",
      .emit = [](const SnapshotView& view, Samples& samples) {
          for (const MapUsage& usage : view.snapshot().maps)
- samples.add({view.interface_label(usage.interface), usage.map}, usage.max_entries);
+             samples.add({view.interface_label(usage.interface), usage.map}, usage.max_entries);
      }},
     {.name = "pangolin_exporter_lost_updates_total",
      .type = MetricType::counter,

@@ -34,7 +34,8 @@ std::vector<Finding> inspect_interfaces(const WireGuardConfiguration& configurat
         return {{FindingLevel::missing, "wireguard", found.error().message()}};
     if (found->empty())
         return {{FindingLevel::missing, "wireguard",
-                 "no interface found (HINT: Start gerbil; the exporter finds wg0 when it appears.)"}};
+                 Error{"no interface found", "Start gerbil; the exporter finds wg0 when it appears.", 0}
+                     .message()}};
     std::vector<Finding> findings;
     for (const WireGuardInterface& interface : *found) {
         WireGuardDevice device;
@@ -45,11 +46,9 @@ std::vector<Finding> inspect_interfaces(const WireGuardConfiguration& configurat
             read = std::unexpected(reader.error());
         const std::string where = interface.name + " in network namespace " + interface.netns.name;
         if (read)
-            findings.push_back(
-                {FindingLevel::ok, "wireguard",
-                 fmt::format(
-                     "{}: {} peers, {} implementation", where, device.peers.size(),
-                     interface.implementation == WireGuardImplementation::kernel ? "kernel" : "userspace")});
+            findings.push_back({FindingLevel::ok, "wireguard",
+                                fmt::format("{}: {} peers, {} implementation", where, device.peers.size(),
+                                            to_string(interface.implementation))});
         else
             findings.push_back({FindingLevel::missing, "wireguard", where + ": " + read.error().message()});
     }

@@ -5,11 +5,11 @@
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <charconv>
 #include <filesystem>
 #include <utility>
 
 #include "exporter/configuration_schema.h"
+#include "loader/base/number.h"
 #include "userspace/metadata/yaml_reader.h"
 
 namespace pangolin {
@@ -44,11 +44,8 @@ void read_port(const YAML::Node& server, std::string_view key, std::uint16_t& po
     const YAML::Node value = value_of(server, key);
     if (!value.IsScalar())
         return;
-    const std::string& digits = value.Scalar();
-    std::uint16_t number = 0;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
-    if (error == std::errc{} && end == digits.data() + digits.size() && number > 0)
-        port = number;
+    if (const auto number = parse_number<std::uint16_t>(value.Scalar()); number && *number > 0)
+        port = *number;
 }
 
 PangolinSettings read_pangolin_settings(const YAML::Node& document) {

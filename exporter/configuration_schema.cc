@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <filesystem>
 #include <utility>
 
 #include "exporter/duration.h"
+#include "loader/base/number.h"
 
 namespace pangolin {
 namespace {
@@ -31,10 +31,8 @@ Result<std::string> parse_netns(std::string_view text) {
     if (text.empty() || text == container)
         return failure("names no network namespace", hint);
     if (text.starts_with(pid)) {
-        const std::string_view digits = text.substr(pid.size());
-        std::int32_t number = 0;
-        const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
-        if (error != std::errc{} || end != digits.data() + digits.size() || number < 1)
+        const auto number = parse_number<std::int32_t>(text.substr(pid.size()));
+        if (!number || *number < 1)
             return failure(in_quotes(text) + " is no process", hint);
     }
     return std::string(text);

@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 
 #include "loader/base/ip_prefix.h"
+#include "loader/base/number.h"
 #include "userspace/metadata/text.h"
 
 namespace pangolin {
@@ -14,14 +14,6 @@ namespace {
 std::unexpected<Error> not_an_address(std::string_view text, std::string_view why) {
     return failure(fmt::format("{} is not an address to listen on: {}", in_quotes(text), why),
                    "Write HOST:PORT, :PORT or [IPV6]:PORT, for example 127.0.0.1:9464 or [::1]:9464.");
-}
-
-std::optional<std::uint16_t> parse_port(std::string_view text) {
-    std::uint16_t port = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
-    if (error != std::errc{} || end != text.data() + text.size())
-        return std::nullopt;
-    return port;
 }
 
 bool is_host_name(std::string_view host) {
@@ -84,7 +76,7 @@ Result<ListenAddress> ListenAddress::parse(std::string_view text,
     if (!is_host(parts->host))
         return not_an_address(text, in_quotes(parts->host) + " is neither an IP address nor a host name");
     const std::optional<std::string_view> digits = parts->port;
-    const auto port = digits ? parse_port(*digits) : port_if_missing;
+    const auto port = digits ? parse_number<std::uint16_t>(*digits) : port_if_missing;
     if (!port)
         return not_an_address(text,
                               digits ? "the port is not a number from 0 to 65535" : "the port is missing");

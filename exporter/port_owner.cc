@@ -11,6 +11,8 @@
 #include <system_error>
 #include <vector>
 
+#include "loader/process_table.h"
+
 namespace pangolin {
 
 namespace {
@@ -40,9 +42,9 @@ void find_listeners(const char* table, std::uint16_t port, std::vector<std::stri
     }
 }
 
-bool holds_one_of(const fs::path& process, const std::vector<std::string>& links) {
+bool holds_one_of(pid_t pid, const std::vector<std::string>& links) {
     std::error_code error;
-    for (fs::directory_iterator entry(process / "fd", error), end; !error && entry != end;
+    for (fs::directory_iterator entry(process_path(pid, "fd"), error), end; !error && entry != end;
          entry.increment(error)) {
         std::error_code gone;
         const fs::path target = fs::read_symlink(entry->path(), gone);
@@ -60,15 +62,9 @@ std::string port_owner(std::uint16_t port) {
     find_listeners("/proc/net/tcp6", port, links);
     if (links.empty())
         return {};
-    std::error_code error;
-    for (fs::directory_iterator process("/proc", error), end; !error && process != end;
-         process.increment(error)) {
-        const std::string pid = process->path().filename();
-        if (pid.find_first_not_of("0123456789") != std::string::npos || !holds_one_of(process->path(), links))
-            continue;
-        std::string name;
-        std::getline(std::ifstream(process->path() / "comm"), name);
-        return fmt::format("{} (pid {})", name, pid);
+    for (const pid_t pid : list_processes()) {
+        if (holds_one_of(pid, links))
+            return fmt::format("{} (pid {})", process_name(pid), pid);
     }
     return {};
 }

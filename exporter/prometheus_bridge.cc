@@ -6,7 +6,7 @@
 #include <variant>
 
 #include "exporter/catalogue.h"
-#include "exporter/utf8.h"
+#include "userspace/utf8.h"
 
 namespace pangolin {
 

@@ -7,10 +7,9 @@
 #include <cstdint>
 #include <ctime>
 #include <iterator>
-#include <numeric>
 
 #include "exporter/snapshot_view.h"
-#include "exporter/utf8.h"
+#include "userspace/utf8.h"
 
 namespace pangolin {
 
@@ -85,12 +84,6 @@ std::string human_bytes(std::uint64_t bytes) {
     return fmt::format("{:.1f} {}", value, units.at(unit));
 }
 
-std::uint64_t total_bytes(const SiteSnapshot& site, traffic_direction direction) {
-    const auto& protocols = site.traffic.count[direction];
-    return std::accumulate(std::begin(protocols), std::end(protocols), std::uint64_t{0},
-                           [](std::uint64_t sum, const traffic_count& count) { return sum + count.bytes; });
-}
-
 std::string pill(bool good, std::string_view text) {
     return fmt::format(R"(<span class="pill {}">{}</span>)", good ? "good" : "bad", text);
 }
@@ -116,7 +109,7 @@ void append_site(std::string& out, const SiteSnapshot& entry) {
            html_escaped(entry.site_id()), name, site ? to_string(site->type) : "",
            pill(online, "online", "offline"), pill(entry.tunnel_up, "up", "down"));
     append(out, "<td class=\"number\">{}</td><td class=\"number\">{}</td></tr>\n",
-           human_bytes(total_bytes(entry, TRAFFIC_INGRESS)), human_bytes(total_bytes(entry, TRAFFIC_EGRESS)));
+           human_bytes(entry.bytes(TRAFFIC_INGRESS)), human_bytes(entry.bytes(TRAFFIC_EGRESS)));
 }
 
 void append_sites(std::string& out, const Snapshot& snapshot) {

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "exporter/utf8.h"
+#include "userspace/utf8.h"
 
 namespace pangolin {
 

@@ -13,13 +13,6 @@
 namespace pangolin {
 namespace {
 
-std::uint64_t bytes_in(const SiteSnapshot& site, traffic_direction direction) {
-    std::uint64_t sum = 0;
-    for (const traffic_count& count : site.traffic.count[direction])
-        sum += count.bytes;
-    return sum;
-}
-
 std::string human(double value, std::string_view unit) {
     constexpr std::array prefixes{"", "k", "M", "G", "T", "P"};
     std::size_t prefix = 0;
@@ -43,7 +36,7 @@ class SiteTable {
                    "RECEIVED", "SENT");
         std::map<std::string, std::array<std::uint64_t, TRAFFIC_DIRECTIONS>, std::less<>> now;
         for (const SiteSnapshot& site : snapshot.sites) {
-            const std::array bytes{bytes_in(site, TRAFFIC_INGRESS), bytes_in(site, TRAFFIC_EGRESS)};
+            const std::array bytes{site.bytes(TRAFFIC_INGRESS), site.bytes(TRAFFIC_EGRESS)};
             const auto before = before_.find(site.site_id());
             const auto rate = [&](traffic_direction direction) {
                 if (before == before_.end() || elapsed <= 0)

@@ -55,15 +55,15 @@ std::unexpected<Error> listen_failure(error_code error, const ListenAddress& add
     if (error.value() == EADDRINUSE) {
         const std::string owner = port_owner(address.port);
         return failure("port " + port + " on " + where + " is in use" + (owner.empty() ? "" : " by " + owner),
-                       "stop that program, or choose another port with metrics.port or --web.listen-address; "
-                       "applications with an OpenTelemetry SDK open 9464 by default as well",
+                       "Stop that program, or choose another port with metrics.port or --web.listen-address; "
+                       "applications with an OpenTelemetry SDK open 9464 by default as well.",
                        error.value());
     }
     std::string hint;
     if (error.value() == EADDRNOTAVAIL)
-        hint = "no interface of this host has that address; see metrics.listen and --web.listen-address";
+        hint = "No interface of this host has that address; see metrics.listen and --web.listen-address.";
     else if (error.value() == EACCES)
-        hint = "ports below 1024 need CAP_NET_BIND_SERVICE";
+        hint = "Ports below 1024 need CAP_NET_BIND_SERVICE.";
     return failure("cannot listen on " + address.to_string() + ": " + error.message(), std::move(hint),
                    error.value());
 }
@@ -99,7 +99,7 @@ Result<std::vector<tcp::acceptor>> open_acceptors(asio::io_context& io, const Li
     const auto found = tcp::resolver(io).resolve(address.host, std::to_string(address.port), error);
     if (error)
         return failure("cannot listen on " + address.to_string() + ": " + error.message(),
-                       "write an address of this host, such as 0.0.0.0 or ::1");
+                       "Write an address of this host, such as 0.0.0.0 or ::1.");
     for (const auto& entry : found) {
         Result<tcp::acceptor> acceptor = open_acceptor(io, entry.endpoint(), true, address);
         if (!acceptor)

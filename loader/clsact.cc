@@ -2,21 +2,20 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <libmnl/libmnl.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
-
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <csignal>
-#include <memory>
-#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "loader/base/unique_fd.h"
 #include "loader/bpf_error.h"
+#include "loader/netlink.h"
 
 namespace pangolin {
 namespace {
@@ -60,45 +59,30 @@ struct Filter {
     std::uint32_t handle = 0;
 };
 
-int collect_filter(const nlmsghdr* message, void* filters) {
-    const auto* const header = static_cast<const tcmsg*>(mnl_nlmsg_get_payload(message));
-    // A priority's head is listed as well, with handle 0.
-    if (message->nlmsg_type == RTM_NEWTFILTER && header->tcm_handle != 0)
-        static_cast<std::vector<Filter>*>(filters)->push_back(
-            {TC_H_MAJ(header->tcm_info) >> 16, header->tcm_handle});
-    return MNL_CB_OK;
-}
-
-// The filters of one direction of the interface's clsact; none when they cannot be listed.
-std::optional<std::vector<Filter>> list_filters(const WireGuardInterface& interface,
-                                                bpf_tc_attach_point point) {
-    const std::unique_ptr<mnl_socket, decltype(&mnl_socket_close)> socket(mnl_socket_open(NETLINK_ROUTE),
-                                                                          &mnl_socket_close);
-    if (!socket || mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) != 0)
-        return {};
-    std::vector<char> buffer(32768);
-    nlmsghdr* const header = mnl_nlmsg_put_header(buffer.data());
-    header->nlmsg_type = RTM_GETTFILTER;
-    header->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-    auto* const request = static_cast<tcmsg*>(mnl_nlmsg_put_extra_header(header, sizeof(tcmsg)));
-    request->tcm_family = AF_UNSPEC;
-    request->tcm_ifindex = static_cast<int>(interface.index);
-    request->tcm_parent =
-        TC_H_MAKE(TC_H_CLSACT, point == BPF_TC_INGRESS ? TC_H_MIN_INGRESS : TC_H_MIN_EGRESS);
-    if (mnl_socket_sendto(socket.get(), header, header->nlmsg_len) < 0)
-        return {};
+// The filters of one direction of the interface's clsact.
+Result<std::vector<Filter>> list_filters(const WireGuardInterface& interface, bpf_tc_attach_point point) {
+    auto socket = NetlinkSocket::open(NETLINK_ROUTE);
+    if (!socket)
+        return std::unexpected(std::move(socket.error()));
+    std::array<char, 128> buffer{};
+    nlmsghdr* const request = mnl_nlmsg_put_header(buffer.data());
+    request->nlmsg_type = RTM_GETTFILTER;
+    request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+    auto* const parent = static_cast<tcmsg*>(mnl_nlmsg_put_extra_header(request, sizeof(tcmsg)));
+    parent->tcm_family = AF_UNSPEC;
+    parent->tcm_ifindex = static_cast<int>(interface.index);
+    parent->tcm_parent = TC_H_MAKE(TC_H_CLSACT, point == BPF_TC_INGRESS ? TC_H_MIN_INGRESS : TC_H_MIN_EGRESS);
     std::vector<Filter> filters;
-    for (;;) {
-        const ssize_t received = mnl_socket_recvfrom(socket.get(), buffer.data(), buffer.size());
-        if (received < 0)
-            return {};
-        const int next = mnl_cb_run(buffer.data(), static_cast<std::size_t>(received), 0,
-                                    mnl_socket_get_portid(socket.get()), collect_filter, &filters);
-        if (next == MNL_CB_STOP)
-            return filters;
-        if (next < MNL_CB_STOP)
-            return {};
-    }
+    const auto listed = socket->exchange(request, [&](const nlmsghdr& message) -> Result<void> {
+        const auto* const filter = static_cast<const tcmsg*>(mnl_nlmsg_get_payload(&message));
+        // A priority's head is listed as well, with handle 0.
+        if (message.nlmsg_type == RTM_NEWTFILTER && filter->tcm_handle != 0)
+            filters.push_back({TC_H_MAJ(filter->tcm_info) >> 16, filter->tcm_handle});
+        return {};
+    });
+    if (!listed)
+        return std::unexpected(listed.error());
+    return filters;
 }
 
 // A filter that an exporter has left behind that was killed.

@@ -1,14 +1,12 @@
 #include "loader/container_lookup.h"
 
-#include <dirent.h>
-
 #include <algorithm>
 #include <charconv>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
+#include "loader/files.h"
 #include "loader/process_table.h"
 
 namespace pangolin {
@@ -56,14 +54,6 @@ std::optional<Described> read_docker_container(const std::string& docker, const 
             container.pid = pid->get<pid_t>();
     }
     return container;
-}
-
-std::vector<std::string> names_in_folder(const std::string& folder) {
-    std::vector<std::string> names;
-    std::error_code error;
-    for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end; it.increment(error))
-        names.push_back(it->path().filename().string());
-    return names;
 }
 
 std::vector<Described> docker_containers(const ContainerFolders& folders) {

@@ -9,12 +9,13 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <filesystem>
 #include <system_error>
 #include <thread>
 #include <utility>
 
+#include "loader/base/number.h"
+#include "loader/files.h"
 #include "loader/process_table.h"
 
 namespace pangolin {
@@ -24,8 +25,7 @@ constexpr std::array mount_folders{"/run/netns/", "/var/run/netns/", "/run/docke
 constexpr std::string_view docker_folder = "/run/docker/netns/";
 constexpr const char* privilege_hint =
     "Entering network namespaces needs CAP_SYS_ADMIN, and CAP_SYS_PTRACE for those of other users' "
-    "processes: "
-    "run as root or grant both.";
+    "processes: run as root or grant both.";
 
 std::optional<NetworkNamespaceId> id_of_path(const std::string& path) {
     struct stat file{};
@@ -66,15 +66,6 @@ Result<NetworkNamespace> host_namespace() {
     return system_failure(errno, "cannot look at /proc/self/ns/net", "Is /proc mounted?");
 }
 
-std::vector<std::string> names_in(const std::string& folder) {
-    std::vector<std::string> names;
-    std::error_code error;
-    for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end; it.increment(error))
-        names.push_back(it->path().filename().string());
-    std::ranges::sort(names);
-    return names;
-}
-
 Result<NetworkNamespace> mounted_namespace(const std::string& name) {
     std::string known;
     for (const char* folder : mount_folders) {
@@ -82,7 +73,7 @@ Result<NetworkNamespace> mounted_namespace(const std::string& name) {
         if (!name.empty() && !name.contains('/') && id_of_path(path))
             return namespace_at(path, name,
                                 "Remove the file: 'ip netns' left it behind without a namespace.");
-        for (const std::string& each : names_in(folder))
+        for (const std::string& each : names_in_folder(folder))
             known += (known.empty() ? "" : ", ") + each;
     }
     return failure("there is no network namespace '" + name + "' under /run/netns",
@@ -92,12 +83,11 @@ Result<NetworkNamespace> mounted_namespace(const std::string& name) {
 }
 
 Result<NetworkNamespace> namespace_of_process(std::string_view digits) {
-    pid_t pid = 0;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), pid);
-    if (error != std::errc{} || end != digits.data() + digits.size() || pid <= 0)
+    const auto pid = parse_number<pid_t>(digits);
+    if (!pid || *pid <= 0)
         return failure("'pid:" + std::string(digits) + "' names no process", "Write it as pid:1234.", EINVAL);
-    return namespace_at(process_path(pid, "ns/net"),
-                        "pid:" + std::to_string(pid) + " (" + process_name(pid) + ")",
+    return namespace_at(process_path(*pid, "ns/net"),
+                        "pid:" + std::to_string(*pid) + " (" + process_name(*pid) + ")",
                         "Is the process running?");
 }
 
@@ -220,7 +210,7 @@ Result<std::vector<NetworkNamespace>> NetworkNamespaceFinder::find_all() {
     std::map<NetworkNamespaceId, Seen> seen;
     look_at_processes(seen);
     for (const std::string folder : mount_folders) {
-        for (const std::string& name : names_in(folder)) {
+        for (const std::string& name : names_in_folder(folder)) {
             // All namespaces are files of one file system; what is on another one is a left-over.
             const auto id = id_of_path(folder + name);
             if (id && id->device == host->id.device && seen[*id].mount.empty())

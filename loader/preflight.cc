@@ -51,9 +51,10 @@ std::uint64_t effective_capabilities() {
 
 Finding inspect_kernel(const utsname& system) {
     const bool supported = parse_version(system.release) >= oldest_kernel;
-    return {supported ? FindingLevel::ok : FindingLevel::fatal, "kernel",
-            std::string("Linux ") + system.release +
-                (supported ? "" : " (HINT: Linux 5.10 or newer is needed.)")};
+    return {
+        supported ? FindingLevel::ok : FindingLevel::fatal, "kernel",
+        Error{std::string("Linux ") + system.release, supported ? "" : "Linux 5.10 or newer is needed.", 0}
+            .message()};
 }
 
 Finding inspect_privileges() {
@@ -78,7 +79,7 @@ Finding inspect_privileges() {
     }
     if (missing.empty())
         return {FindingLevel::ok, "privileges", "all capabilities that are needed"};
-    return {FindingLevel::fatal, "privileges", "missing " + missing + " (HINT: Run as root.)"};
+    return {FindingLevel::fatal, "privileges", Error{"missing " + missing, "Run as root.", 0}.message()};
 }
 
 Finding inspect_programs() {

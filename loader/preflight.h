@@ -1,6 +1,7 @@
-// What this host offers to the exporter, found out by trying.
+// What this host offers to the exporter.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,8 @@ struct Finding {
     std::string detail;
 };
 
-// Probes kernel, privileges and BPF features of the calling process. Attaches nothing.
+// Looks at kernel, privileges and BPF features as the calling process has them, and loads the programs by way
+// of trial. Attaches nothing; what needs an attachment (tcx) is told by the kernel's version.
 std::vector<Finding> inspect_host();
 
 // The first fatal finding as an error: for a start that cannot succeed.

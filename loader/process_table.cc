@@ -1,16 +1,13 @@
 #include "loader/process_table.h"
 
 #include <dirent.h>
-#include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
-#include <cstring>
 #include <memory>
 #include <string_view>
 
-#include "loader/base/unique_fd.h"
+#include "loader/base/number.h"
+#include "loader/files.h"
 
 namespace pangolin {
 namespace {
@@ -18,15 +15,6 @@ namespace {
 struct CloseFolder {
     void operator()(DIR* folder) const { closedir(folder); }
 };
-
-template <class Number>
-std::optional<Number> parse_number(std::string_view text) {
-    Number value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc{} || end != text.data() + text.size())
-        return std::nullopt;
-    return value;
-}
 
 }  // namespace
 
@@ -45,22 +33,6 @@ std::vector<pid_t> list_processes() {
 
 std::string process_path(pid_t pid, const char* name) {
     return "/proc/" + std::to_string(pid) + "/" + name;
-}
-
-std::string read_small_file(const std::string& path, std::size_t limit) {
-    const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-    std::string content;
-    if (!fd)
-        return content;
-    while (content.size() < limit) {
-        const std::size_t used = content.size();
-        content.resize(std::min(limit, used + 4096));
-        const ssize_t count = read(fd.get(), content.data() + used, content.size() - used);
-        content.resize(used + static_cast<std::size_t>(std::max<ssize_t>(count, 0)));
-        if (count <= 0)
-            break;
-    }
-    return content;
 }
 
 std::string process_name(pid_t pid) {

@@ -3,7 +3,6 @@
 
 #include <sys/types.h>
 
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -16,9 +15,6 @@ std::vector<pid_t> list_processes();
 
 // "/proc/PID/NAME".
 std::string process_path(pid_t pid, const char* name);
-
-// The first `limit` bytes of a file; empty when it cannot be read.
-std::string read_small_file(const std::string& path, std::size_t limit = 1 << 16);
 
 // The program's short name, empty when the process is gone.
 std::string process_name(pid_t pid);

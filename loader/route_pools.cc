@@ -1,6 +1,7 @@
 #include "loader/route_pools.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace pangolin {
 namespace {
@@ -31,11 +32,14 @@ std::uint32_t last_address(const IpPrefix& prefix) {
     return prefix.network.v4_value() | host_bits;
 }
 
+// The length of a prefix of max_addresses_per_prefix addresses.
+constexpr int widest_candidate = 32 - std::countr_zero(max_addresses_per_prefix);
+
 std::vector<IpPrefix> candidates(std::span<const Route> routes) {
     std::vector<IpPrefix> result;
     for (const Route& route : routes) {
-        // A prefix wider than a pool's share of addresses would make the pool sparse by itself.
-        if (route.prefix.network.family == IpFamily::v4 && route.prefix.length >= 26)
+        // A prefix wider than its share of a pool would make the pool sparse by itself.
+        if (route.prefix.network.family == IpFamily::v4 && route.prefix.length >= widest_candidate)
             result.push_back(route.prefix);
     }
     std::ranges::sort(result);

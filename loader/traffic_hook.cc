@@ -5,7 +5,6 @@
 #include <spdlog/spdlog.h>
 
 #include <cerrno>
-#include <cstring>
 #include <string>
 #include <utility>
 
@@ -57,8 +56,7 @@ Result<TrafficHook> TrafficHook::attach(const WireGuardInterface& interface, Hoo
                                         ProgramPair programs) {
     TrafficHook hook;
     hook.interface_ = interface;
-    Result<void> attached;
-    auto attached_in = run_in_network_namespace(interface.netns, [&]() -> Result<void> {
+    const auto attached = run_in_network_namespace(interface.netns, [&]() -> Result<void> {
         if (mode == HookMode::clsact)
             return hook.attach_clsact(programs);
         auto tcx = hook.attach_tcx(programs);
@@ -68,8 +66,8 @@ Result<TrafficHook> TrafficHook::attach(const WireGuardInterface& interface, Hoo
             return hook.attach_clsact(programs);
         return tcx;
     });
-    if (!attached_in)
-        return std::unexpected(attached_in.error());
+    if (!attached)
+        return std::unexpected(attached.error());
     return hook;
 }
 

@@ -1,8 +1,8 @@
 // Attachment of a pair of programs to the two directions of an interface.
 #pragma once
 
+#include <cstdint>
 #include <memory>
-#include <optional>
 #include <string_view>
 
 #include "loader/base/error.h"

@@ -5,7 +5,6 @@
 #include <spdlog/spdlog.h>
 
 #include <cerrno>
-#include <cstring>
 #include <string>
 
 #include "loader/bpf_error.h"
@@ -23,7 +22,8 @@ IpAddress address_of(const unmatched_key& key) {
     return {key.is_v6 != 0 ? IpFamily::v6 : IpFamily::v4, key.remote.high, key.remote.low};
 }
 
-void add(traffic_counts& sum, const traffic_counts& part) {
+// `part` is in the kernel's hands: programs may be writing it right now.
+void add_live(traffic_counts& sum, const traffic_counts& part) {
     for (int direction = 0; direction < TRAFFIC_DIRECTIONS; ++direction) {
         for (int protocol = 0; protocol < TRAFFIC_PROTOCOLS; ++protocol) {
             const traffic_count& from = part.count[direction][protocol];
@@ -61,6 +61,16 @@ std::uint64_t read_per_cpu(int map_fd, std::uint32_t key, std::uint32_t cpus) {
 }
 
 }  // namespace
+
+TrafficLosses& TrafficLosses::operator+=(const TrafficLosses& other) {
+    for (int direction = 0; direction < TRAFFIC_DIRECTIONS; ++direction) {
+        for (int reason = 0; reason < TRAFFIC_UNDECODABLE_REASONS; ++reason)
+            undecodable[direction][reason] += other.undecodable[direction][reason];
+    }
+    for (int reason = 0; reason < TRAFFIC_LOSS_REASONS; ++reason)
+        loss[reason] += other.loss[reason];
+    return *this;
+}
 
 void TrafficProgram::SkeletonDeleter::operator()(traffic_bpf* skeleton) const {
     traffic_bpf__destroy(skeleton);
@@ -158,7 +168,7 @@ Result<void> TrafficProgram::publish(const RouteTable& routes) {
 traffic_counts TrafficProgram::read(std::uint32_t slot) const {
     traffic_counts sum{};
     for (std::size_t cpu = 0; cpu < cpus_; ++cpu)
-        add(sum, counters_.elements()[cpu * capacity_.slots + slot]);
+        add_live(sum, counters_.elements()[cpu * capacity_.slots + slot]);
     return sum;
 }
 

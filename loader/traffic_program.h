@@ -30,9 +30,12 @@ struct UnmatchedTraffic {
     traffic_counts counts{};
 };
 
+// Packets by the reason for which they could not be attributed, or were counted inexactly.
 struct TrafficLosses {
     std::uint64_t undecodable[TRAFFIC_DIRECTIONS][TRAFFIC_UNDECODABLE_REASONS] = {};
     std::uint64_t loss[TRAFFIC_LOSS_REASONS] = {};
+
+    TrafficLosses& operator+=(const TrafficLosses& other);
 };
 
 // Owns programs, maps and attachment; all end with it. Use from one thread at a time.

@@ -110,6 +110,10 @@ bool is_tun(const WireGuardInterface& link) {
 
 }  // namespace
 
+std::string_view to_string(WireGuardImplementation implementation) {
+    return implementation == WireGuardImplementation::kernel ? "kernel" : "userspace";
+}
+
 WireGuardInterfaceFinder::WireGuardInterfaceFinder(std::vector<std::string> names)
     : names_(std::move(names)) {}
 

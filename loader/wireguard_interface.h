@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "loader/base/error.h"
@@ -14,6 +15,7 @@
 namespace pangolin {
 
 enum class WireGuardImplementation : std::uint8_t { kernel, userspace };
+std::string_view to_string(WireGuardImplementation implementation);
 
 // One interface, identified by namespace and index: an index alone repeats in every namespace.
 struct WireGuardInterface {

@@ -9,8 +9,8 @@ namespace pangolin {
 namespace {
 
 constexpr std::chrono::milliseconds shortest_poll_interval{1000};
-// Polls take at most this part of one CPU's time.
-constexpr int poll_duty_cycle = 100;
+// After a poll this many times its duration passes, so that polls take about 1 % of one CPU at most.
+constexpr int pause_per_poll = 100;
 
 Error no_interface(const std::string& netns) {
     return {.what = netns == "auto" ? "no WireGuard interface in any network namespace"
@@ -32,11 +32,6 @@ SiteSnapshot describe_account(const Site* site, const SiteAccount& account) {
         described.tunnel_transmit_bytes = account.tunnel_transmit_bytes;
     }
     return described;
-}
-
-void add(TrafficLosses& sum, const TrafficLosses& part) {
-    for (int reason = 0; reason < TRAFFIC_LOSS_REASONS; ++reason)
-        sum.loss[reason] += part.loss[reason];
 }
 
 }  // namespace
@@ -89,7 +84,7 @@ void Collector::run_polls(const std::stop_token& stop) {
         }
         const auto spent = std::chrono::steady_clock::now() - begin;
         interval = std::max(shortest_poll_interval,
-                            std::chrono::duration_cast<std::chrono::milliseconds>(spent * poll_duty_cycle));
+                            std::chrono::duration_cast<std::chrono::milliseconds>(spent * pause_per_poll));
     }
 }
 
@@ -169,7 +164,7 @@ void Collector::end_monitor(InterfaceMonitor& monitor) {
     spdlog::info("interface {} in network namespace {} is gone", monitor.interface().name,
                  monitor.interface().netns.name);
     monitor.finish(ledger_);
-    add(ended_losses_, monitor.losses());
+    ended_losses_ += monitor.losses();
     ended_refused_peers_ += monitor.refused_peers();
 }
 
@@ -237,7 +232,7 @@ void Collector::describe_losses(Snapshot& snapshot) const {
     TrafficLosses sum = ended_losses_;
     std::uint64_t refused_peers = ended_refused_peers_;
     for (const auto& monitor : monitors_) {
-        add(sum, monitor->losses());
+        sum += monitor->losses();
         refused_peers += monitor->refused_peers();
     }
     snapshot.lost_updates = {

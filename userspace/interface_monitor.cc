@@ -22,24 +22,11 @@ std::uint64_t growth(std::uint64_t now, std::uint64_t before) {
     return now >= before ? now - before : now;
 }
 
-void add(TrafficLosses& sum, const TrafficLosses& part) {
-    for (int direction = 0; direction < TRAFFIC_DIRECTIONS; ++direction) {
-        for (int reason = 0; reason < TRAFFIC_UNDECODABLE_REASONS; ++reason)
-            sum.undecodable[direction][reason] += part.undecodable[direction][reason];
-    }
-    for (int reason = 0; reason < TRAFFIC_LOSS_REASONS; ++reason)
-        sum.loss[reason] += part.loss[reason];
-}
-
-std::string_view implementation_name(WireGuardImplementation implementation) {
-    return implementation == WireGuardImplementation::kernel ? "kernel" : "userspace";
-}
-
 }  // namespace
 
 Result<std::unique_ptr<InterfaceMonitor>> InterfaceMonitor::open(const WireGuardInterface& interface,
                                                                  HookMode mode, std::uint32_t max_peers) {
-    std::unique_ptr<InterfaceMonitor> monitor(new InterfaceMonitor(interface, mode, max_peers));
+    std::unique_ptr<InterfaceMonitor> monitor(new InterfaceMonitor(interface, max_peers));
     auto reader = open_wireguard_reader(interface);
     if (!reader)
         return std::unexpected(reader.error());
@@ -91,6 +78,13 @@ Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex& sites,
 
 void InterfaceMonitor::resolve_sites(const SiteIndex& sites, SiteLedger& ledger) {
     directory_ = sites.directory();
+    // A peer that has gone keeps its account for its last counts, but no pointer into an old directory. One
+    // that went before its first poll has no account yet.
+    peers_.for_each([&](TrackedPeer& peer) {
+        peer.site = nullptr;
+        if (peer.account == nullptr)
+            peer.account = &ledger.of(unassigned_site_id);
+    });
     for (const WireGuardPeer& reported : device_.peers) {
         TrackedPeer* const peer = peers_.find(reported.public_key);
         if (peer == nullptr)
@@ -98,11 +92,6 @@ void InterfaceMonitor::resolve_sites(const SiteIndex& sites, SiteLedger& ledger)
         peer->site = sites.find(reported, device_.public_key);
         peer->account = &ledger.of(peer->site != nullptr ? peer->site->site_id : unassigned_site_id);
     }
-    // A peer that has gone keeps its account for its last counts, but not the pointer into an old directory.
-    peers_.for_each([&](TrackedPeer& peer) {
-        if (peer.account == nullptr)
-            peer.account = &ledger.of(unassigned_site_id);
-    });
 }
 
 Result<void> InterfaceMonitor::follow_routes(SiteLedger& ledger) {
@@ -141,7 +130,7 @@ Result<void> InterfaceMonitor::replace_program(const TrafficCapacity& capacity, 
             credit_slot(peer);
         peer.credited = {};
     });
-    add(replaced_losses_, program_->read_losses());
+    replaced_losses_ += program_->read_losses();
     program_ = std::move(*larger);
     spdlog::info("{}: room for {} peers now", interface_.name, capacity.slots - TRAFFIC_FIRST_PEER_SLOT);
     return {};
@@ -201,7 +190,7 @@ void InterfaceMonitor::set_namespace(const NetworkNamespace& netns) {
 
 TrafficLosses InterfaceMonitor::losses() const {
     TrafficLosses sum = program_->read_losses();
-    add(sum, replaced_losses_);
+    sum += replaced_losses_;
     return sum;
 }
 
@@ -209,7 +198,7 @@ void InterfaceMonitor::describe(Snapshot& snapshot) const {
     const auto index = static_cast<std::uint32_t>(snapshot.interfaces.size());
     InterfaceSnapshot described{.name = interface_.name,
                                 .netns = interface_.netns.name,
-                                .implementation = implementation_name(interface_.implementation),
+                                .implementation = to_string(interface_.implementation),
                                 .hook = to_string(program_->hook())};
     const TrafficLosses sum = losses();
     for (int direction = 0; direction < TRAFFIC_DIRECTIONS; ++direction)

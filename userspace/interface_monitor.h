@@ -45,13 +45,13 @@ class InterfaceMonitor {
     // Peers beyond max_peers.
     std::uint64_t refused_peers() const { return peers_.refused(); }
 
-    // Appends to peers, interfaces and maps of `snapshot`. The monitor must outlive neither: names are
-    // copied.
+    // Appends to peers, interfaces and maps of `snapshot`. Its sites are those of the directory that the last
+    // poll was given; all else is copied.
     void describe(Snapshot& snapshot) const;
 
   private:
-    InterfaceMonitor(WireGuardInterface interface, HookMode mode, std::uint32_t max_peers)
-        : interface_(std::move(interface)), mode_(mode), peers_(max_peers) {}
+    InterfaceMonitor(WireGuardInterface interface, std::uint32_t max_peers)
+        : interface_(std::move(interface)), peers_(max_peers) {}
 
     void resolve_sites(const SiteIndex& sites, SiteLedger& ledger);
     Result<void> follow_routes(SiteLedger& ledger);
@@ -61,7 +61,6 @@ class InterfaceMonitor {
     void credit_tunnels(const PollTime& now);
 
     WireGuardInterface interface_;
-    HookMode mode_;
     std::unique_ptr<WireGuardReader> reader_;
     WireGuardDevice device_;
     PeerTable peers_;

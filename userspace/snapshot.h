@@ -15,23 +15,30 @@
 
 namespace pangolin {
 
-// The label site_id of traffic that belongs to no known site.
-inline constexpr std::string_view unassigned_site_id = "unassigned";
-
-// A site with what was counted for it since the exporter's first start. Totals only grow.
+// A site with what was counted for it since the exporter's start. Totals only grow.
 struct SiteSnapshot {
     // Null for the unassigned traffic; otherwise points into Snapshot::directory.
     const Site* site = nullptr;
     std::string_view site_id() const { return site ? std::string_view(site->site_id) : unassigned_site_id; }
 
     // Inner IP packets and bytes, by direction and protocol.
-    struct traffic_counts traffic{};
+    traffic_counts traffic{};
+    // Bytes of all protocols.
+    std::uint64_t bytes(traffic_direction direction) const {
+        std::uint64_t sum = 0;
+        for (const traffic_count& count : traffic.count[direction])
+            sum += count.bytes;
+        return sum;
+    }
+
     // What WireGuard counted (encrypted); none when the site never had a peer here.
     std::optional<std::uint64_t> tunnel_receive_bytes;
     std::optional<std::uint64_t> tunnel_transmit_bytes;
-    // The kernel's view. None for a local site, and for one that another exit node serves.
+    // The kernel's view. None for a local site, for one that another exit node serves, and while WireGuard
+    // cannot be read.
     std::optional<bool> tunnel_up;
-    // Seconds during which the tunnel was seen up; none where tunnel_up is none.
+    // Seconds during which the tunnel was seen up; none for a local site, and for one that another exit node
+    // serves.
     std::optional<double> uptime_seconds;
 };
 
@@ -51,7 +58,7 @@ struct PeerSnapshot {
 struct InterfaceSnapshot {
     std::string name;
     std::string netns;
-    // "kernel" or "userspace"; "tcx" or "clsact".
+    // As to_string() writes WireGuardImplementation and HookKind.
     std::string_view implementation;
     std::string_view hook;
     // Packets that could not be attributed to any address, by direction and reason (enum
@@ -60,7 +67,7 @@ struct InterfaceSnapshot {
 };
 
 struct SourceStatus {
-    // "wireguard", "kernel", "sqlite", "sites_file".
+    // "wireguard", "kernel" or a SiteSource's name.
     std::string_view name;
     bool up = false;
     // Of the last failure; empty while up.

@@ -2,8 +2,9 @@
 
 #include <arpa/inet.h>
 
-#include <charconv>
 #include <cstring>
+
+#include "loader/base/number.h"
 
 namespace pangolin {
 namespace {
@@ -90,11 +91,11 @@ Result<IpPrefix> IpPrefix::parse(std::string_view text) {
     const unsigned longest = max_prefix_length(address->family);
     unsigned length = longest;
     if (slash != std::string_view::npos) {
-        const std::string_view digits = text.substr(slash + 1);
-        const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), length);
-        if (error != std::errc{} || end != digits.data() + digits.size() || length > longest)
+        const auto number = parse_number<unsigned>(text.substr(slash + 1));
+        if (!number || *number > longest)
             return failure("'" + std::string(text) + "' is not a network prefix",
                            "The length after '/' is a number from 0 to " + std::to_string(longest) + ".");
+        length = *number;
     }
     return make(*address, static_cast<std::uint8_t>(length));
 }

@@ -79,7 +79,7 @@ def tear_down(options: argparse.Namespace) -> None:
             continue
         if state.owner_is_alive():
             raise LabError(
-                f"the lab '{tag}' is in use by process {state.content['owner']['pid']}. HINT: stop that process"
+                f"the lab '{tag}' is in use by process {state.content['owner']['pid']}. HINT: Stop that process."
             )
         problems = state.remove_everything()
         if problems:
@@ -90,7 +90,7 @@ def tear_down(options: argparse.Namespace) -> None:
 def show(options: argparse.Namespace) -> None:
     state = State(options.tag)
     if not state.load():
-        raise LabError(f"there is no lab '{options.tag}'. HINT: scripts/lab up")
+        raise LabError(f"there is no lab '{options.tag}'. HINT: Build it with `python3 scripts/lab up`.")
     print(json.dumps(state.content["description"], indent=2))
 
 
@@ -98,7 +98,7 @@ def main(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
     if os.geteuid() != 0 and options.command != "show":
         print(
-            "scripts/lab: needs root, for network namespaces. HINT: sudo python3 scripts/lab ...",
+            "scripts/lab: needs root, for network namespaces. HINT: Run it with sudo.",
             file=sys.stderr,
         )
         return 1

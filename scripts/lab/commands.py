@@ -18,7 +18,7 @@ PACKAGE_OF = {"ip": "iproute2", "wg": "wireguard-tools", "wireguard-go": "wiregu
 def require_program(name: str) -> str:
     path = shutil.which(name)
     if path is None:
-        raise LabError(f"{name} is not installed. HINT: apt-get install {PACKAGE_OF.get(name, name)}")
+        raise LabError(f"{name} is not installed. HINT: Run apt-get install {PACKAGE_OF.get(name, name)}.")
     return path
 
 

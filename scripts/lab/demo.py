@@ -67,7 +67,7 @@ def stop(*_: object) -> None:
 def run_demo(options: argparse.Namespace) -> int:
     program = Path(options.exporter or REPOSITORY / "build/pangolin_exporter").resolve()
     if not os.access(program, os.X_OK):
-        raise LabError(f"there is no exporter at {program}. HINT: sudo ./scripts/run --demo builds it first")
+        raise LabError(f"there is no exporter at {program}. HINT: sudo ./scripts/run --demo builds it first.")
     world = World(
         options.sites,
         options.tag,
@@ -98,7 +98,7 @@ def refuse_taken_port(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise LabError(f"port {port} is taken ({error.strerror}). HINT: --port") from error
+            raise LabError(f"port {port} is taken ({error.strerror}). HINT: Choose another one with --port.") from error
 
 
 def watch(world: World, program: Path, options: argparse.Namespace) -> int:

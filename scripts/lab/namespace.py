@@ -33,7 +33,8 @@ class Namespace:
     def create(self) -> None:
         if self.path.exists():
             raise LabError(
-                f"namespace {self.name} exists and is not this lab's. HINT: ip netns delete {self.name}"
+                f"namespace {self.name} exists and is not this lab's. "
+                f"HINT: If nobody needs it, run ip netns delete {self.name}."
             )
         self.state.add("namespaces", self.name)
         run(["ip", "netns", "add", self.name])

@@ -64,7 +64,7 @@ class State:
         except FileNotFoundError:
             return False
         except ValueError as error:
-            raise LabError(f"{self.path} is damaged ({error}). HINT: look at it, then remove it") from error
+            raise LabError(f"{self.path} is damaged ({error}). HINT: Look at it, then remove it.") from error
         return True
 
     def save(self) -> None:

@@ -50,7 +50,7 @@ def plain_wireguard_go() -> str:
     if not finder.exists():
         raise LabError(
             f"no wireguard-go without offloads: {finder} is missing. "
-            "HINT: set PANGOLIN_EXPORTER_PLAIN_WIREGUARD_GO to the path of version 0.0.20220316"
+            "HINT: Set PANGOLIN_EXPORTER_PLAIN_WIREGUARD_GO to the path of version 0.0.20220316."
         )
     lines = run([str(finder)], timeout=600).stdout.split()
     if not lines or not os.access(lines[-1], os.X_OK):
@@ -68,7 +68,7 @@ def refuse_used_socket(path: Path) -> None:
         except OSError:
             path.unlink(missing_ok=True)  # what a killed wireguard-go left
             return
-    raise LabError(f"{path} belongs to a running wireguard-go. HINT: give this world another --tag")
+    raise LabError(f"{path} belongs to a running wireguard-go. HINT: Give this world another --tag.")
 
 
 class Interface:

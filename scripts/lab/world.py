@@ -130,7 +130,7 @@ class World:
         if self.state.owner_is_alive():
             raise LabError(
                 f"the lab '{self.tag}' is in use by process {self.state.content['owner']['pid']}. "
-                "HINT: stop that process, or choose another --tag"
+                "HINT: Stop that process, or choose another --tag."
             )
         problems = self.state.remove_everything()
         if problems:

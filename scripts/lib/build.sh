@@ -16,7 +16,7 @@ build() {
     } >"$log" 2>&1 </dev/null 7>&-; then
         # From the first failure on, without the progress lines.
         grep -vE '^\[[0-9]+/[0-9]+\] ' "$log" | grep -A 60 -m1 -E 'FAILED|CMake Error|error:' >&2 || tail -n 60 "$log" >&2
-        die "the build failed" "the whole story is in $log"
+        die "the build failed" "The whole story is in $log."
     fi
     exec 7>&-
 }

@@ -9,7 +9,7 @@ cache_directory=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/pangolin_exporter
 # Progress goes to stderr: stdout belongs to results.
 say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
 
-# die MESSAGE [HINT]
+# die MESSAGE [HINT]: one line that says what is wrong, and a sentence that says what to do.
 die() {
     printf '%s: error: %s\n' "$(basename "$0")" "$1" >&2
     [[ -z ${2:-} ]] || printf 'HINT: %s\n' "$2" >&2

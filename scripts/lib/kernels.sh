@@ -10,7 +10,7 @@ kernel_suite() {
         6.1) echo bookworm ;;
         6.12) echo trixie ;;
         newest) echo sid ;;
-        *) die "no kernel '$1'" "5.10, 6.1, 6.12, newest, or a package name that begins with linux-image-" ;;
+        *) die "no kernel '$1'" "Give 5.10, 6.1, 6.12, newest, or a package name that begins with linux-image-." ;;
     esac
 }
 
@@ -27,7 +27,7 @@ prepare_suite() { # SUITE
         # A freshly made system has no lists to tell its mirror from.
         ((EUID != 0)) || update_package_lists
         read -r mirror key < <(debian_mirror) ||
-            die "cannot tell which Debian mirror this host uses" "run apt-get update as root and try again"
+            die "cannot tell which Debian mirror this host uses" "Run apt-get update as root and try again."
     }
     mkdir -p "$root/lists/partial" "$root/cache/archives/partial" "$root/none"
     echo "deb [arch=amd64 signed-by=$key] $mirror $suite main" >"$root/sources.list"
@@ -49,7 +49,7 @@ Acquire::Retries "3";
 END
     local log
     if ! log=$(apt_of_suite "$suite" apt-get -qq update 2>&1); then
-        die "cannot read $suite's package list: $(tail -n 1 <<<"$log")" "is the mirror of /etc/apt/sources.list* reachable?"
+        die "cannot read $suite's package list: $(tail -n 1 <<<"$log")" "Is the mirror of /etc/apt/sources.list* reachable?"
     fi
 }
 
@@ -93,7 +93,7 @@ download_kernel() { # NAME PACKAGE
             apt_of_suite "$suite" apt-get -qq download "${parts[@]}" && return
         fi
     done
-    die "kernel package $package cannot be downloaded" "remove $cache_directory/kernels/$name.package to look for its successor"
+    die "kernel package $package cannot be downloaded" "Remove $cache_directory/kernels/$name.package to look for its successor."
 }
 
 # The first file system: busybox and just the modules that reach the host's files.

@@ -130,7 +130,7 @@ update_package_lists() {
         ! apt_quietly update || return 0
         sleep "$((try * 2))"
     done
-    die "apt-get update failed: $apt_log" "is a Debian mirror reachable from here? Try 'apt-get update' by hand"
+    die "apt-get update failed: $apt_log" "Is a Debian mirror reachable from here? Try 'apt-get update' by hand."
 }
 
 have_package_lists() {
@@ -145,7 +145,7 @@ add_backports() {
         return
     fi
     read -r mirror key < <(debian_mirror) ||
-        die "cannot tell which Debian mirror this host uses" "add $release to /etc/apt/sources.list.d and try again"
+        die "cannot tell which Debian mirror this host uses" "Add $release to /etc/apt/sources.list.d and try again."
     say "adding $release to apt's sources, at a priority that leaves installed packages alone"
     printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: %s\n' "$mirror" "$release" "$key" \
         >/etc/apt/sources.list.d/pangolin_exporter-backports.sources
@@ -164,7 +164,7 @@ install_from() { # SUITE-OR-'' PACKAGE...
     # Lists from last week name files that the mirror has since replaced.
     update_package_lists
     apt_quietly install "${options[@]}" "$@" ||
-        die "apt-get install failed: $apt_log" "run 'apt-get install $*' by hand to see the whole story"
+        die "apt-get install failed: $apt_log" "Run 'apt-get install $*' by hand to see the whole story."
 }
 
 install_packages() { # SET...
@@ -184,9 +184,9 @@ install_packages() { # SET...
     ((${#missing[@]} > 0)) || return 0
 
     command -v apt-get >/dev/null ||
-        die "needed and not installed: ${missing[*]}" "these are Debian's names; install their like by hand"
+        die "needed and not installed: ${missing[*]}" "These are Debian's names; install their like by hand."
     ((EUID == 0)) ||
-        die "needed and not installed: ${missing[*]}" "run this once as root (sudo), or: apt-get install ${missing[*]}"
+        die "needed and not installed: ${missing[*]}" "Run this once as root (sudo), or: apt-get install ${missing[*]}"
 
     say "installing for $*: ${missing[*]}"
     # The subshell's end releases the lock.
@@ -229,6 +229,6 @@ install_packages() { # SET...
     for name in "${missing[@]}"; do
         package_present "$name" "${requirements[$name]}" ||
             die "$name is still missing or older than ${requirements[$name]:-any version} after its installation" \
-                "see 'apt-cache policy $name'"
+                "See 'apt-cache policy $name'."
     done
 }

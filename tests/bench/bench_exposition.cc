@@ -1,5 +1,4 @@
 // CPU time of writing a scrape's answer, beside prometheus-cpp's serializer over the same samples.
-// Prints one line of JSON.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -93,11 +92,9 @@ int main(int argc, char** argv) {
         prometheus::TextSerializer().Serialize(out, families);
     });
     fmt::print(
-        "{{\"bench\":\"exposition\",\"sites\":{},\"samples\":{},\"bytes\":{},\"text_cpu_ms\":{:.2f},"
-        "\"text_spread_ms\":{:.2f},\"ns_per_sample\":{:.1f},\"open_metrics_cpu_ms\":{:.2f},\"gzip_cpu_ms\":{:"
-        ".1f},"
-        "\"gzip_bytes\":{},\"prometheus_cpp_cpu_ms\":{:.1f},\"times_faster\":{:.1f},\"resident_mb\":{:.1f}}}"
-        "\n",
+        "bench=exposition sites={} samples={} bytes={} text_cpu_ms={:.2f} text_spread_ms={:.2f} "
+        "ns_per_sample={:.1f} open_metrics_cpu_ms={:.2f} gzip_cpu_ms={:.1f} gzip_bytes={} "
+        "prometheus_cpp_cpu_ms={:.1f} times_faster={:.1f} resident_mb={:.1f}\n",
         sites, lines, text_bytes, text.median, text.spread, text.median * 1e6 / static_cast<double>(lines),
         open_metrics.median, gzip.median, gzip_bytes, library.median, library.median / text.median, resident);
     return 0;

@@ -76,7 +76,7 @@ TEST(PrometheusBridge, OurTextEqualsTheLibrarys) {
             seed, {.sites = static_cast<unsigned>(seed * 3), .interfaces = 1 + unsigned(seed % 3)});
         const Parsed ours = parsed(by_us(snapshot, nullptr));
         const Parsed library =
-            parsed(by_library(SnapshotCollectable([snapshot] { return snapshot; }).Collect()));
+            parsed(by_library(SnapshotCollectable([&snapshot] { return snapshot; }).Collect()));
         ASSERT_NO_FATAL_FAILURE(expect_equal(ours, library));
     }
 }

@@ -52,28 +52,5 @@ TEST(Text, InQuotesIsOneHarmlessLine) {
     EXPECT_LT(in_quotes(std::string(1000, 'x')).size(), 80U);
 }
 
-TEST(Text, Utf8ByTable) {
-    struct Row {
-        std::string_view text;
-        std::string_view expected;
-    };
-    const Row rows[] = {
-        {"plain", "plain"},
-        {"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"},
-        {"\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd"},                                  // overlong '/'
-        {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},                  // surrogate
-        {"\xf4\x90\x80\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},  // beyond U+10FFFF
-        {"a\xe2\x82", "a\xef\xbf\xbd\xef\xbf\xbd"},                                // cut off
-        {std::string_view("a\0b", 3),
-         "a\xef\xbf\xbd"
-         "b"},
-    };
-    for (const Row& row : rows) {
-        EXPECT_EQ(to_utf8(row.text), row.expected);
-        EXPECT_EQ(is_utf8(row.text), row.text == row.expected);
-        EXPECT_TRUE(is_utf8(to_utf8(row.text)));
-    }
-}
-
 }  // namespace
 }  // namespace pangolin

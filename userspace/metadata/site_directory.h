@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "loader/base/error.h"
@@ -36,6 +37,9 @@ struct Site {
     std::optional<bool> online;
 };
 
+// The label site_id of traffic that belongs to no known site, hence no site's own.
+inline constexpr std::string_view unassigned_site_id = "unassigned";
+
 // An immutable list of sites, in the order of site_id.
 struct SiteDirectory {
     std::vector<Site> sites;
@@ -57,7 +61,7 @@ class SiteSource {
 enum class SiteLabel : std::uint8_t { nice_id, site_id, name };
 
 // Pangolin's SQLite database, opened read-only for one short SELECT at a time: Pangolin's Node thread waits
-// for readers (see README, "Reading Pangolin's database").
+// for readers.
 std::unique_ptr<SiteSource> make_sqlite_site_source(std::string path, SiteLabel label);
 
 // A sites.yml.

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "userspace/metadata/text.h"
-#include "userspace/snapshot.h"
+#include "userspace/utf8.h"
 
 namespace pangolin {
 namespace {
@@ -80,10 +80,10 @@ std::string SiteRowReader::label_of(const SiteRow& row) {
     std::string label;
     switch (label_) {
         case SiteLabel::nice_id:
-            label = to_utf8(row.nice_id.value_or(""));
+            label = valid_utf8(row.nice_id.value_or(""));
             break;
         case SiteLabel::name:
-            label = to_utf8(row.name.value_or(""));
+            label = valid_utf8(row.name.value_or(""));
             break;
         case SiteLabel::site_id:
             return std::to_string(row.site_id);
@@ -99,7 +99,7 @@ std::string SiteRowReader::unique_label(const SiteRow& row, std::set<std::string
     std::string bare = label_of(row);
     if (taken.insert(bare).second)
         return bare;
-    std::string label = fmt::format("{}/{}", to_utf8(row.organisation.value_or("")), bare);
+    std::string label = fmt::format("{}/{}", valid_utf8(row.organisation.value_or("")), bare);
     while (!taken.insert(label).second)
         label += fmt::format("#{}", row.site_id);
     report(row, fmt::format("another site is called {} already; this one becomes {}", in_quotes(bare),
@@ -114,7 +114,7 @@ std::string SiteRowReader::text(const SiteRow& row, std::string_view column,
     if (is_utf8(*value))
         return *value;
     report(row, fmt::format("{} {} is not UTF-8", column, in_quotes(*value)));
-    return to_utf8(*value);
+    return valid_utf8(*value);
 }
 
 std::optional<WireGuardKey> SiteRowReader::key(const SiteRow& row, std::string_view column,

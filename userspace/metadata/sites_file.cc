@@ -7,7 +7,6 @@
 
 #include "userspace/metadata/site_directory.h"
 #include "userspace/metadata/yaml_reader.h"
-#include "userspace/snapshot.h"
 
 namespace pangolin {
 namespace {

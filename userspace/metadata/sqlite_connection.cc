@@ -52,8 +52,7 @@ std::string hint_for(int result) {
         case SQLITE_BUSY:
         case SQLITE_LOCKED:
             return "Another program holds a long write lock. The exporter tries again; if this stays, look "
-                   "for a "
-                   "backup or an administration tool that has the database open.";
+                   "for a backup or an administration tool that has the database open.";
         case SQLITE_NOTADB:
             return "The file is not a SQLite database (or is encrypted). Check metrics.metadata.sqlite.";
         case SQLITE_CORRUPT:
@@ -61,8 +60,7 @@ std::string hint_for(int result) {
         case SQLITE_READONLY:
         case SQLITE_CANTOPEN:
             return "Pangolin may have been killed in the middle of a write: start it, it repairs the "
-                   "database. "
-                   "Otherwise let this user read the file and its folder.";
+                   "database. Otherwise let this user read the file and its folder.";
         case SQLITE_INTERRUPT:
             return "The exporter stops long reads so that Pangolin need not wait. Look for a slow or "
                    "overloaded disk.";

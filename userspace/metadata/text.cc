@@ -7,33 +7,12 @@
 #include <cstdint>
 #include <vector>
 
+#include "userspace/utf8.h"
+
 namespace pangolin {
 namespace {
 
 constexpr std::size_t longest_quotation = 60;
-
-bool is_continuation(char byte) {
-    return (static_cast<std::uint8_t>(byte) & 0xc0) == 0x80;
-}
-
-// Length of the well-formed UTF-8 character at the beginning of `text`, 0 where there is none. NUL counts as
-// none: C's functions would end the text there.
-std::size_t character_length(std::string_view text) {
-    const auto lead = static_cast<std::uint8_t>(text[0]);
-    if (lead < 0x80)
-        return lead == 0 ? 0 : 1;
-    const std::size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-    if (lead < 0xc2 || lead > 0xf4 || text.size() < length)
-        return 0;
-    for (std::size_t i = 1; i < length; ++i)
-        if (!is_continuation(text[i]))
-            return 0;
-    // The second byte alone tells overlong forms, surrogates and what lies beyond U+10FFFF.
-    const auto second = static_cast<std::uint8_t>(text[1]);
-    const bool malformed = (lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) ||
-                           (lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second > 0x8f);
-    return malformed ? 0 : length;
-}
 
 bool is_control(char byte) {
     return static_cast<std::uint8_t>(byte) < 0x20 || byte == 0x7f;
@@ -79,7 +58,7 @@ std::string in_quotes(std::string_view text) {
     for (std::size_t i = 0; i < text.size();) {
         if (i >= longest_quotation)
             return result + "...'";
-        const std::size_t length = character_length(text.substr(i));
+        const std::size_t length = utf8_sequence_length(text.substr(i));
         if (length == 0 || is_control(text[i])) {
             result += fmt::format("\\x{:02x}", static_cast<std::uint8_t>(text[i]));
             ++i;
@@ -89,26 +68,6 @@ std::string in_quotes(std::string_view text) {
         }
     }
     return result + "'";
-}
-
-bool is_utf8(std::string_view text) {
-    while (!text.empty()) {
-        const std::size_t length = character_length(text);
-        if (length == 0)
-            return false;
-        text.remove_prefix(length);
-    }
-    return true;
-}
-
-std::string to_utf8(std::string_view text) {
-    std::string result;
-    while (!text.empty()) {
-        const std::size_t length = character_length(text);
-        result += length == 0 ? std::string_view("\xef\xbf\xbd") : text.substr(0, length);
-        text.remove_prefix(std::max<std::size_t>(length, 1));
-    }
-    return result;
 }
 
 std::optional<std::string_view> nearest(std::string_view text, std::span<const std::string_view> candidates) {

@@ -12,13 +12,6 @@ namespace pangolin {
 // become \xNN, and what exceeds about 60 bytes is cut off.
 std::string in_quotes(std::string_view text);
 
-// True for well-formed UTF-8 (RFC 3629: no overlong forms, no surrogates) without NUL.
-bool is_utf8(std::string_view text);
-
-// `text` with each byte that is not UTF-8, and NUL, replaced by U+FFFD: Prometheus refuses a whole scrape for
-// one.
-std::string to_utf8(std::string_view text);
-
 // The candidate that `text` is most likely a misspelling of, by insertions, deletions, replacements and
 // swaps of neighbours; none when no candidate is near. Ties go to the earlier candidate.
 std::optional<std::string_view> nearest(std::string_view text, std::span<const std::string_view> candidates);

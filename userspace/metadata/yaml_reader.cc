@@ -8,10 +8,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <set>
 
+#include "loader/base/number.h"
 #include "loader/base/unique_fd.h"
+#include "userspace/utf8.h"
 
 namespace pangolin {
 namespace {
@@ -250,11 +251,11 @@ bool YamlMapping::read_integer(std::string_view key, std::int64_t& value, std::i
     if (found.IsNull())
         return false;
     if (found.IsScalar()) {
-        const std::string& digits = found.Scalar();
-        const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-        if (error == std::errc{} && end == digits.data() + digits.size() && value >= least &&
-            value <= greatest)
+        const auto number = parse_number<std::int64_t>(found.Scalar());
+        if (number && *number >= least && *number <= greatest) {
+            value = *number;
             return true;
+        }
     }
     expected(key, found, fmt::format("a whole number from {} to {}", least, greatest),
              fmt::format("Write decimal digits only, for example '{}: {}'.", key, least));

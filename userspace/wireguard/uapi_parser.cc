@@ -1,7 +1,6 @@
 #include <openssl/evp.h>
 
 #include <cerrno>
-#include <charconv>
 #include <climits>
 #include <cstring>
 #include <memory>
@@ -9,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "loader/base/number.h"
 #include "userspace/wireguard/device_fields.h"
 #include "userspace/wireguard/uapi_reader.h"
 
@@ -16,9 +16,10 @@ namespace pangolin {
 namespace {
 
 template <class Number>
-bool parse_number(std::string_view text, Number& value) {
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    return error == std::errc{} && end == text.data() + text.size();
+bool read_number(std::string_view text, Number& value) {
+    const auto number = parse_number<Number>(text);
+    value = number.value_or(value);
+    return number.has_value();
 }
 
 // The answer holds the private key only; WireGuard's public key is its product with Curve25519's base point.
@@ -84,7 +85,7 @@ class UapiParser {
 
     bool set_of_device(std::string_view key, std::string_view value) {
         if (key == "listen_port")
-            return parse_number(value, device_.listen_port);
+            return read_number(value, device_.listen_port);
         if (key == "private_key") {
             const auto public_key = public_key_of(value);
             device_.public_key = public_key.value_or(WireGuardKey{});
@@ -97,13 +98,13 @@ class UapiParser {
         if (key == "allowed_ip")
             return add_allowed_ip(value);
         if (key == "rx_bytes")
-            return parse_number(value, peer_->receive_bytes);
+            return read_number(value, peer_->receive_bytes);
         if (key == "tx_bytes")
-            return parse_number(value, peer_->transmit_bytes);
+            return read_number(value, peer_->transmit_bytes);
         if (key == "last_handshake_time_sec")
-            return parse_number(value, seconds_) && set_handshake_time(seconds_, nanoseconds_, *peer_);
+            return read_number(value, seconds_) && set_handshake_time(seconds_, nanoseconds_, *peer_);
         if (key == "last_handshake_time_nsec")
-            return parse_number(value, nanoseconds_) && set_handshake_time(seconds_, nanoseconds_, *peer_);
+            return read_number(value, nanoseconds_) && set_handshake_time(seconds_, nanoseconds_, *peer_);
         if (key == "endpoint")
             peer_->endpoint = value;
         return true;
@@ -127,7 +128,7 @@ class UapiParser {
 
     bool set_status(std::string_view value) {
         int status = 0;
-        if (!parse_number(value, status) || status == INT_MIN)
+        if (!read_number(value, status) || status == INT_MIN)
             return false;
         // wireguard-go reports negative numbers.
         status_ = status < 0 ? -status : status;

@@ -1,4 +1,4 @@
-// Text from outside (names in a database) as valid UTF-8, which Prometheus requires of label values.
+// Text from outside (names in a database, files) as valid UTF-8, which Prometheus requires of label values.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,10 @@ inline constexpr std::string_view utf8_replacement = "\xEF\xBF\xBD";
 // is none. A NUL counts as malformed: readers of the text format take it for the end of their input.
 std::size_t utf8_sequence_length(std::string_view text);
 
-// `text` with every malformed byte replaced.
+// True when all of `text` is such sequences.
+bool is_utf8(std::string_view text);
+
+// `text` with every malformed byte replaced: Prometheus refuses a whole scrape for one.
 std::string valid_utf8(std::string_view text);
 
 }  // namespace pangolin

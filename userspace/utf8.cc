@@ -1,4 +1,4 @@
-#include "exporter/utf8.h"
+#include "userspace/utf8.h"
 
 #include <cstdint>
 
@@ -43,6 +43,16 @@ std::size_t utf8_sequence_length(std::string_view text) {
         if ((byte(i) & 0xC0) != 0x80)
             return 0;
     return lead.length;
+}
+
+bool is_utf8(std::string_view text) {
+    while (!text.empty()) {
+        const std::size_t length = utf8_sequence_length(text);
+        if (length == 0)
+            return false;
+        text.remove_prefix(length);
+    }
+    return true;
 }
 
 std::string valid_utf8(std::string_view text) {
