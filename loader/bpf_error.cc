@@ -28,8 +28,7 @@ std::string hint_for(int code) {
     switch (code) {
         case EPERM:
         case EACCES:
-            return "Run as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN (to enter "
-                   "network namespaces).";
+            return "Run as root; \"pangolin_exporter check\" names the capability that is missing.";
         case ENOSYS:
             return "The kernel has no BPF; Linux 5.10 or newer with CONFIG_BPF_SYSCALL is needed.";
         case EINVAL:

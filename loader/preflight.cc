@@ -57,29 +57,38 @@ Finding inspect_kernel(const utsname& system) {
             .message()};
 }
 
+struct Capability {
+    int number;
+    const char* name;
+    const char* reason;
+    // What its absence means.
+    FindingLevel absent;
+};
+
+// CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON (bpf_capable() and perfmon_capable() in
+// include/linux/capability.h), so they are not asked for beside it.
+constexpr std::array needed_capabilities{
+    Capability{CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "load programs and enter the namespaces of containers",
+               FindingLevel::fatal},
+    Capability{CAP_NET_ADMIN, "CAP_NET_ADMIN", "attach to interfaces and read WireGuard's peers",
+               FindingLevel::fatal},
+    Capability{CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "find the namespaces of other users' processes",
+               FindingLevel::missing},
+};
+
 Finding inspect_privileges() {
-    struct Needed {
-        int capability;
-        const char* name;
-        const char* reason;
-    };
-    constexpr std::array needed{
-        Needed{CAP_BPF, "CAP_BPF", "load programs and maps"},
-        Needed{CAP_NET_ADMIN, "CAP_NET_ADMIN", "attach them to interfaces and read WireGuard's peers"},
-        Needed{CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "enter the network namespaces of containers"},
-    };
     const std::uint64_t held = effective_capabilities();
-    const auto has = [held](int capability) { return (held >> capability & 1) != 0; };
     std::string missing;
-    for (const Needed& need : needed) {
-        // CAP_SYS_ADMIN includes CAP_BPF (include/linux/capability.h, bpf_capable()).
-        if (has(need.capability) || (need.capability == CAP_BPF && has(CAP_SYS_ADMIN)))
+    FindingLevel level = FindingLevel::ok;
+    for (const Capability& needed : needed_capabilities) {
+        if ((held >> needed.number & 1) != 0)
             continue;
-        missing += (missing.empty() ? "" : ", ") + std::string(need.name) + " (to " + need.reason + ")";
+        missing += (missing.empty() ? "" : ", ") + std::string(needed.name) + " (to " + needed.reason + ")";
+        level = std::max(level, needed.absent);
     }
     if (missing.empty())
         return {FindingLevel::ok, "privileges", "all capabilities that are needed"};
-    return {FindingLevel::fatal, "privileges", Error{"missing " + missing, "Run as root.", 0}.message()};
+    return {level, "privileges", Error{"missing " + missing, "Run as root.", 0}.message()};
 }
 
 Finding inspect_programs() {

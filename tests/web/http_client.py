@@ -28,7 +28,9 @@ def exchange(port: int, request: bytes, half_close: bool = True, timeout: float 
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(request)
             if half_close:
-                connection.shutdown(socket.SHUT_WR)
+                # ENOTCONN, which has no exception of its own: it was reset after the last byte.
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_WR)
         return receive_all(connection)
 
 
