@@ -7,6 +7,7 @@
 #include "exporter/site_source.h"
 #include "loader/preflight.h"
 #include "loader/wireguard_interface.h"
+#include "userspace/metadata/text.h"
 #include "userspace/wireguard/device.h"
 
 namespace pangolin {
@@ -70,7 +71,7 @@ int check(const CommandLine&, const Configuration& configuration) {
     std::ranges::move(inspect_interfaces(configuration.wireguard), std::back_inserter(findings));
     findings.push_back(inspect_sites(configuration.metadata));
     for (const Finding& finding : findings)
-        fmt::print("{:<8} {:<11} {}\n", word(finding.level), finding.subject, finding.detail);
+        fmt::print("{:<8} {:<11} {}\n", word(finding.level), finding.subject, escaped(finding.detail));
     const bool fatal = std::ranges::any_of(
         findings, [](const Finding& finding) { return finding.level == FindingLevel::fatal; });
     return fatal ? exit_failure : exit_success;

@@ -7,7 +7,7 @@
 
 namespace pangolin {
 
-// Collects and serves until SIGINT or SIGTERM.
+// Collects and serves until SIGINT, SIGTERM or SIGHUP.
 int serve(const CommandLine& command_line, const Configuration& configuration);
 
 // Preflight: prints what this host offers and what is missing, with a hint for each. 1 when nothing could be
@@ -17,7 +17,7 @@ int check(const CommandLine& command_line, const Configuration& configuration);
 // Prints the catalogue as Markdown or JSON.
 int print_catalogue(CatalogFormat format);
 
-// A live table of sites in the terminal until SIGINT or SIGTERM.
+// A live table of sites in the terminal until SIGINT, SIGTERM or SIGHUP.
 int top(const CommandLine& command_line, const Configuration& configuration);
 
 // The collector that the configuration asks for.

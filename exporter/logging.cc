@@ -1,5 +1,6 @@
 #include "exporter/logging.h"
 
+#include <fmt/format.h>
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -7,17 +8,20 @@
 #include <memory>
 #include <string>
 
+#include "userspace/utf8.h"
+
 namespace pangolin {
 namespace {
 
 // The message between double quotes, escaped so that both logfmt and JSON readers take it: messages carry
-// names from databases and the kernel.
+// names from databases and the kernel, which need not be UTF-8.
 class QuotedMessage : public spdlog::custom_flag_formatter {
   public:
     void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& out) override {
         out.push_back('"');
-        for (const char character : message.payload)
-            append(character, out);
+        std::string_view text(message.payload.data(), message.payload.size());
+        while (!text.empty())
+            text.remove_prefix(append_first(text, out));
         out.push_back('"');
     }
     std::unique_ptr<custom_flag_formatter> clone() const override {
@@ -25,20 +29,22 @@ class QuotedMessage : public spdlog::custom_flag_formatter {
     }
 
   private:
-    static void append(char character, spdlog::memory_buf_t& out) {
-        constexpr std::string_view digits = "0123456789abcdef";
-        const auto byte = static_cast<unsigned char>(character);
-        if (character == '"' || character == '\\') {
-            out.push_back('\\');
-            out.push_back(character);
-        } else if (byte < 0x20) {
-            const std::string_view prefix = "\\u00";
-            out.append(prefix.data(), prefix.data() + prefix.size());
-            out.push_back(digits[byte >> 4]);
-            out.push_back(digits[byte & 15]);
-        } else {
-            out.push_back(character);
+    static void append(std::string_view text, spdlog::memory_buf_t& out) {
+        out.append(text.data(), text.data() + text.size());
+    }
+
+    // Appends the first character of `text`; its length in bytes.
+    static std::size_t append_first(std::string_view text, spdlog::memory_buf_t& out) {
+        if (const std::size_t length = control_length(text); length > 0) {
+            // Each is below U+0100, and its number is its last byte.
+            append(fmt::format("\\u{:04x}", static_cast<unsigned char>(text[length - 1])), out);
+            return length;
         }
+        if (text.front() == '"' || text.front() == '\\')
+            out.push_back('\\');
+        const std::size_t length = utf8_sequence_length(text);
+        append(length > 0 ? text.substr(0, length) : utf8_replacement, out);
+        return length > 0 ? length : 1;
     }
 };
 
@@ -70,6 +76,14 @@ void start_logging(LogLevel level, LogFormat format) {
     logger->set_level(to_spdlog(level));
     logger->flush_on(spdlog::level::debug);
     spdlog::set_default_logger(std::move(logger));
+}
+
+void log_always(std::string_view message) {
+    spdlog::logger& logger = *spdlog::default_logger_raw();
+    const auto level = logger.level();
+    logger.set_level(spdlog::level::info);
+    logger.info("{}", message);
+    logger.set_level(level);
 }
 
 }  // namespace pangolin

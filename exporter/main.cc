@@ -1,13 +1,17 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <csignal>
 #include <cstdio>
+#include <exception>
+#include <system_error>
 #include <variant>
 
 #include "exporter/command_line.h"
 #include "exporter/commands.h"
 #include "exporter/configuration.h"
 #include "exporter/logging.h"
+#include "exporter/standard_streams.h"
 
 namespace {
 
@@ -22,8 +26,8 @@ int run(const CommandLine& command_line) {
         return exit_usage;
     }
     if (!loaded->configuration) {
-        // Whatever the log level: a program that ends at once says why.
-        fmt::print(stderr, "pangolin_exporter: {}\n", loaded->summary);
+        // A program that ends at once says why.
+        log_always(loaded->summary);
         return exit_success;
     }
     spdlog::info("{}", loaded->summary);
@@ -39,9 +43,7 @@ int run(const CommandLine& command_line) {
     }
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
     const auto parsed = parse_command_line(argc, argv);
     if (const auto* const end = std::get_if<CommandLineExit>(&parsed)) {
         fmt::print(end->code == exit_success ? stdout : stderr, "{}", end->output);
@@ -50,4 +52,33 @@ int main(int argc, char** argv) {
     const auto& command_line = std::get<CommandLine>(parsed);
     start_logging(command_line.log_level, command_line.log_format);
     return run(command_line);
+}
+
+void report(const std::exception& error) {
+    const auto* const system = dynamic_cast<const std::system_error*>(&error);
+    if (system != nullptr && std::ferror(stdout) != 0)
+        spdlog::error("{}", Error{"cannot write to standard output: " + system->code().message(),
+                                  "Look at what reads it, or at the disk that it is written to.", 0}
+                                .message());
+    else
+        spdlog::error(
+            "{}",
+            Error{error.what(), "If memory has not run out, this is a defect of the exporter.", 0}.message());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    // A reader that goes away makes a write fail; the program ends in order then.
+    std::signal(SIGPIPE, SIG_IGN);
+    open_standard_streams();
+    try {
+        start_logging(LogLevel::info, LogFormat::logfmt);
+        const int code = run(argc, argv);
+        flush_standard_output();
+        return code;
+    } catch (const std::exception& error) {
+        report(error);
+        return exit_failure;
+    }
 }

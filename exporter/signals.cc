@@ -6,31 +6,31 @@
 namespace pangolin {
 namespace {
 
-sigset_t termination_signals() {
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    return signals;
+bool is_ignored(int signal) {
+    struct sigaction action{};
+    return ::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
 }
 
 }  // namespace
 
 TerminationSignals::TerminationSignals() {
-    const sigset_t signals = termination_signals();
-    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    sigemptyset(&signals_);
+    sigaddset(&signals_, SIGINT);
+    sigaddset(&signals_, SIGTERM);
+    // A blocked signal would be waited for although it is ignored.
+    if (!is_ignored(SIGHUP))
+        sigaddset(&signals_, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
 }
 
 void TerminationSignals::wait() const {
-    const sigset_t signals = termination_signals();
-    while (sigwaitinfo(&signals, nullptr) < 0) {
+    while (sigwaitinfo(&signals_, nullptr) < 0) {
     }
 }
 
 bool TerminationSignals::wait_for(std::chrono::milliseconds time) const {
-    const sigset_t signals = termination_signals();
     const timespec timeout{.tv_sec = time.count() / 1000, .tv_nsec = time.count() % 1000 * 1'000'000};
-    return sigtimedwait(&signals, nullptr, &timeout) > 0;
+    return sigtimedwait(&signals_, nullptr, &timeout) > 0;
 }
 
 }  // namespace pangolin

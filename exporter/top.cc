@@ -8,7 +8,9 @@
 
 #include "exporter/commands.h"
 #include "exporter/signals.h"
+#include "exporter/standard_streams.h"
 #include "loader/preflight.h"
+#include "userspace/metadata/text.h"
 
 namespace pangolin {
 namespace {
@@ -45,16 +47,16 @@ class SiteTable {
                     8 * static_cast<double>(bytes.at(direction) - before->second.at(direction)) / elapsed,
                     "bit/s");
             };
-            fmt::print("{:<24} {:<6} {:>14} {:>14} {:>12} {:>12}\n", site.site_id(), tunnel_state(site),
-                       rate(TRAFFIC_INGRESS), rate(TRAFFIC_EGRESS), human(static_cast<double>(bytes[0]), "B"),
-                       human(static_cast<double>(bytes[1]), "B"));
+            fmt::print("{:<24} {:<6} {:>14} {:>14} {:>12} {:>12}\n", escaped(site.site_id()),
+                       tunnel_state(site), rate(TRAFFIC_INGRESS), rate(TRAFFIC_EGRESS),
+                       human(static_cast<double>(bytes[0]), "B"), human(static_cast<double>(bytes[1]), "B"));
             now.emplace(site.site_id(), bytes);
         }
         for (const SourceStatus& source : snapshot.sources) {
             if (!source.up)
-                fmt::print("{}: {}\n", source.name, source.error);
+                fmt::print("{}: {}\n", source.name, escaped(source.error));
         }
-        std::fflush(stdout);
+        flush_standard_output();
         before_ = std::move(now);
         before_time_ = snapshot.time;
     }

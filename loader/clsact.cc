@@ -1,14 +1,20 @@
 #include "loader/clsact.h"
 
+#include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <linux/if_ether.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstring>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,10 +26,32 @@
 namespace pangolin {
 namespace {
 
-// Our place among the filters of a direction: a priority below the range that the kernel hands out by itself
-// (49152 downwards), and the process id as the handle, so that two exporters do not take each other's place
-// and what a killed one has left is known by its dead owner.
-constexpr std::uint32_t filter_priority = 9464;
+// A handle is the process id (below 2^22, PID_MAX_LIMIT in linux/threads.h) and, above it, a tag of the PID
+// namespace in which it is one: two exporters do not take each other's place, and what a killed one has left
+// is known by its dead owner.
+constexpr unsigned pid_bits = 22;
+constexpr std::uint32_t namespace_tags = (1U << (32 - pid_bits)) - 1;
+
+// 1 to namespace_tags: above the handles that the kernel hands out by itself. 0 if there is no telling.
+std::uint32_t pid_namespace_tag() {
+    struct stat file{};
+    if (stat("/proc/self/ns/pid", &file) != 0)
+        return 0;
+    // The kernel numbers namespaces consecutively, so that the remainder parts neighbours.
+    return static_cast<std::uint32_t>(file.st_ino % namespace_tags) + 1;
+}
+
+std::uint32_t our_handle() {
+    return pid_namespace_tag() << pid_bits | static_cast<std::uint32_t>(::getpid());
+}
+
+// Where a filter is; programs of one priority take turns, the newest first. `takes_programs` says that
+// others can be added at this priority: it holds BPF programs for all protocols.
+struct Filter {
+    std::uint32_t priority = 0;
+    std::uint32_t handle = 0;
+    bool takes_programs = false;
+};
 
 bpf_tc_hook hook_of(const WireGuardInterface& interface, bpf_tc_attach_point point) {
     bpf_tc_hook hook{};
@@ -33,16 +61,18 @@ bpf_tc_hook hook_of(const WireGuardInterface& interface, bpf_tc_attach_point poi
     return hook;
 }
 
-bpf_tc_opts filter_at(std::uint32_t handle) {
-    bpf_tc_opts filter{};
-    filter.sz = sizeof filter;
-    filter.handle = handle;
-    filter.priority = filter_priority;
-    return filter;
+bpf_tc_opts options_of(const Filter& filter) {
+    bpf_tc_opts options{};
+    options.sz = sizeof options;
+    options.handle = filter.handle;
+    options.priority = filter.priority;
+    return options;
 }
 
-std::uint32_t our_handle() {
-    return static_cast<std::uint32_t>(::getpid());
+// The program in a filter; 0 when there is none.
+std::uint32_t program_in(const bpf_tc_hook& hook, const Filter& filter) {
+    bpf_tc_opts found = options_of(filter);
+    return bpf_tc_query(&hook, &found) == 0 ? found.prog_id : 0;
 }
 
 std::string program_name(std::uint32_t id) {
@@ -54,12 +84,7 @@ std::string program_name(std::uint32_t id) {
     return info.name;
 }
 
-struct Filter {
-    std::uint32_t priority = 0;
-    std::uint32_t handle = 0;
-};
-
-// The filters of one direction of the interface's clsact.
+// The filters of one direction of the interface's clsact. A priority's head is one with handle 0.
 Result<std::vector<Filter>> list_filters(const WireGuardInterface& interface, bpf_tc_attach_point point) {
     auto socket = NetlinkSocket::open(NETLINK_ROUTE);
     if (!socket)
@@ -74,10 +99,15 @@ Result<std::vector<Filter>> list_filters(const WireGuardInterface& interface, bp
     parent->tcm_parent = TC_H_MAKE(TC_H_CLSACT, point == BPF_TC_INGRESS ? TC_H_MIN_INGRESS : TC_H_MIN_EGRESS);
     std::vector<Filter> filters;
     const auto listed = socket->exchange(request, [&](const nlmsghdr& message) -> Result<void> {
-        const auto* const filter = static_cast<const tcmsg*>(mnl_nlmsg_get_payload(&message));
-        // A priority's head is listed as well, with handle 0.
-        if (message.nlmsg_type == RTM_NEWTFILTER && filter->tcm_handle != 0)
-            filters.push_back({TC_H_MAJ(filter->tcm_info) >> 16, filter->tcm_handle});
+        if (message.nlmsg_type != RTM_NEWTFILTER || message.nlmsg_len < NLMSG_LENGTH(sizeof(tcmsg)))
+            return {};
+        tcmsg header{};
+        std::memcpy(&header, mnl_nlmsg_get_payload(&message), sizeof header);
+        bool is_bpf = false;
+        for (const NetlinkAttribute& attribute : NetlinkAttributes(message, sizeof header))
+            is_bpf = is_bpf || (attribute.type == TCA_KIND && attribute.text() == "bpf");
+        filters.push_back({TC_H_MAJ(header.tcm_info) >> 16, header.tcm_handle,
+                           is_bpf && TC_H_MIN(header.tcm_info) == htons(ETH_P_ALL)});
         return {};
     });
     if (!listed)
@@ -85,35 +115,64 @@ Result<std::vector<Filter>> list_filters(const WireGuardInterface& interface, bp
     return filters;
 }
 
-// A filter that an exporter has left behind that was killed.
+// A filter that an exporter has left behind that was killed in our PID namespace.
 bool abandoned(const bpf_tc_hook& hook, const Filter& filter, const bpf_program* program) {
-    if (filter.priority != filter_priority || filter.handle == our_handle() ||
-        ::kill(static_cast<pid_t>(filter.handle), 0) == 0 || errno != ESRCH)
+    const std::uint32_t tag = pid_namespace_tag();
+    const auto owner = static_cast<pid_t>(filter.handle & ((1U << pid_bits) - 1));
+    if (tag == 0 || filter.handle >> pid_bits != tag || owner == 0 || ::kill(owner, 0) == 0 || errno != ESRCH)
         return false;
-    bpf_tc_opts found = filter_at(filter.handle);
-    return bpf_tc_query(&hook, &found) == 0 && program_name(found.prog_id) == bpf_program__name(program);
+    return program_name(program_in(hook, filter)) == bpf_program__name(program);
+}
+
+// The first place that a filter can be added at. Lower priorities run first; 0 would be the kernel's choice.
+Filter free_place(const std::vector<Filter>& filters) {
+    Filter place{.priority = 1, .handle = our_handle()};
+    const auto is_barred = [&](const Filter& other) {
+        return other.priority == place.priority && !other.takes_programs;
+    };
+    while (std::ranges::any_of(filters, is_barred))
+        ++place.priority;
+    return place;
+}
+
+std::optional<Filter> own_filter(const std::vector<Filter>& filters) {
+    const auto own = std::ranges::find(filters, our_handle(), &Filter::handle);
+    return own == filters.end() ? std::nullopt : std::optional(*own);
 }
 
 Result<void> set_filter(const WireGuardInterface& interface, bpf_tc_attach_point point,
-                        const bpf_program* program) {
+                        const bpf_program* program, std::uint32_t& attached) {
     const bpf_tc_hook hook = hook_of(interface, point);
-    for (const Filter& filter : list_filters(interface, point).value_or(std::vector<Filter>{})) {
+    const auto filters = list_filters(interface, point);
+    if (!filters)
+        return std::unexpected(filters.error());
+    for (const Filter& filter : *filters) {
         if (!abandoned(hook, filter, program))
             continue;
-        const bpf_tc_opts old = filter_at(filter.handle);
+        const bpf_tc_opts old = options_of(filter);
         bpf_tc_detach(&hook, &old);
     }
-    bpf_tc_opts filter = filter_at(our_handle());
+    const auto own = own_filter(*filters);
+    bpf_tc_opts filter = options_of(own ? *own : free_place(*filters));
     filter.prog_fd = bpf_program__fd(program);
     filter.flags = BPF_TC_F_REPLACE;
     if (const int error = bpf_tc_attach(&hook, &filter); error != 0)
         return bpf_failure(-error, "cannot attach to clsact of " + interface.name);
+    attached = filter.prog_id;
     return {};
+}
+
+// Our filter, if `program` is in it.
+std::optional<Filter> own_filter_with(const WireGuardInterface& interface, bpf_tc_attach_point point,
+                                      std::uint32_t program) {
+    const auto own = own_filter(list_filters(interface, point).value_or(std::vector<Filter>{}));
+    const bool holds = own && program != 0 && program_in(hook_of(interface, point), *own) == program;
+    return holds ? own : std::nullopt;
 }
 
 bool unused(const WireGuardInterface& interface, bpf_tc_attach_point point) {
     const auto filters = list_filters(interface, point);
-    return filters && filters->empty();
+    return filters && std::ranges::all_of(*filters, [](const Filter& each) { return each.handle == 0; });
 }
 
 }  // namespace
@@ -126,16 +185,27 @@ Result<bool> create_clsact(const WireGuardInterface& interface) {
     return error == 0;
 }
 
-Result<void> set_clsact_filters(const WireGuardInterface& interface, ProgramPair programs) {
-    if (auto ingress = set_filter(interface, BPF_TC_INGRESS, programs.ingress); !ingress)
-        return ingress;
-    return set_filter(interface, BPF_TC_EGRESS, programs.egress);
+Result<void> set_clsact_filters(const WireGuardInterface& interface, ProgramPair programs,
+                                ProgramIds& attached) {
+    if (auto set = set_filter(interface, BPF_TC_INGRESS, programs.ingress, attached.ingress); !set)
+        return set;
+    return set_filter(interface, BPF_TC_EGRESS, programs.egress, attached.egress);
 }
 
-void remove_clsact_filters(const WireGuardInterface& interface, bool created_qdisc) {
-    for (const bpf_tc_attach_point point : {BPF_TC_INGRESS, BPF_TC_EGRESS}) {
+bool has_clsact_filters(const WireGuardInterface& interface, const ProgramIds& attached) {
+    return own_filter_with(interface, BPF_TC_INGRESS, attached.ingress) &&
+           own_filter_with(interface, BPF_TC_EGRESS, attached.egress);
+}
+
+void remove_clsact_filters(const WireGuardInterface& interface, const ProgramIds& attached,
+                           bool created_qdisc) {
+    for (const auto& [point, program] :
+         {std::pair{BPF_TC_INGRESS, attached.ingress}, std::pair{BPF_TC_EGRESS, attached.egress}}) {
+        const auto own = own_filter_with(interface, point, program);
+        if (!own)
+            continue;
         const bpf_tc_hook hook = hook_of(interface, point);
-        const bpf_tc_opts filter = filter_at(our_handle());
+        const bpf_tc_opts filter = options_of(*own);
         bpf_tc_detach(&hook, &filter);
     }
     if (!created_qdisc || !unused(interface, BPF_TC_INGRESS) || !unused(interface, BPF_TC_EGRESS))

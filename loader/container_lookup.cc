@@ -1,6 +1,9 @@
 #include "loader/container_lookup.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -113,7 +116,16 @@ Result<RunningContainer> running(const Described& container, bool confirmed) {
                    "Start it; it is found as soon as it runs.", ESRCH);
 }
 
-std::unexpected<Error> unknown_container(std::string_view name, const std::vector<Described>& known) {
+bool is_forbidden(const std::string& path) {
+    return access(path.c_str(), R_OK) != 0 && errno == EACCES;
+}
+
+std::unexpected<Error> unknown_container(std::string_view name, const std::vector<Described>& known,
+                                         const ContainerFolders& folders) {
+    const bool forbidden = is_forbidden(folders.podman_storage + "/overlay-containers") ||
+                           std::ranges::any_of(folders.docker, [](const std::string& docker) {
+                               return is_forbidden(docker + "/containers");
+                           });
     std::string hint =
         "No container of Docker or Podman (run by root) can be seen; is the exporter allowed to read "
         "/var/lib/docker and /var/lib/containers? 'pid:N' and 'auto' need neither.";
@@ -123,7 +135,8 @@ std::unexpected<Error> unknown_container(std::string_view name, const std::vecto
             hint += (&container == known.data() ? "" : ", ") + container.name;
         hint += ".";
     }
-    return failure("there is no container '" + std::string(name) + "'", std::move(hint), ENOENT);
+    return failure("there is no container '" + std::string(name) + "'", std::move(hint),
+                   forbidden ? EACCES : ENOENT);
 }
 
 }  // namespace
@@ -165,7 +178,7 @@ Result<RunningContainer> find_container(std::string_view name, const ContainerFo
     std::ranges::move(podman_containers(folders), std::back_inserter(known));
     const auto found = std::ranges::find(known, name, &Described::name);
     if (found == known.end())
-        return unknown_container(name, known);
+        return unknown_container(name, known, folders);
     const bool is_podman = static_cast<std::size_t>(found - known.begin()) >= of_docker;
     if (is_podman)
         found->pid = podman_process(folders, found->id);

@@ -10,6 +10,8 @@
 #include <array>
 #include <cerrno>
 #include <filesystem>
+#include <iterator>
+#include <set>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -38,15 +40,24 @@ Error gone(const NetworkNamespace& netns) {
     return {"network namespace " + netns.name + " is gone", {}, ENOENT};
 }
 
+// A process that ends while the kernel follows the link is "not permitted"; the next time it is not there.
+UniqueFd open_file(const std::string& path) {
+    constexpr int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
+    UniqueFd fd(open(path.c_str(), flags));
+    if (!fd && errno == EACCES)
+        fd = UniqueFd(open(path.c_str(), flags));
+    return fd;
+}
+
 // Only nsfs has the ioctl, so that this also tells a namespace from any other file.
 bool is_network_namespace(int fd) {
     return ioctl(fd, NS_GET_NSTYPE) == CLONE_NEWNET;
 }
 
 Result<NetworkNamespace> namespace_at(const std::string& path, const std::string& name, std::string hint) {
-    const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    const UniqueFd fd = open_file(path);
     if (!fd) {
-        const int code = errno;
+        const int code = errno == ESRCH ? ENOENT : errno;
         return system_failure(code, "network namespace " + name,
                               code == EACCES || code == EPERM ? privilege_hint : std::move(hint));
     }
@@ -67,19 +78,25 @@ Result<NetworkNamespace> host_namespace() {
 }
 
 Result<NetworkNamespace> mounted_namespace(const std::string& name) {
-    std::string known;
+    const bool is_name = !name.empty() && !name.contains('/');
+    int code = is_name ? ENOENT : EINVAL;
+    // /var/run is /run on most systems.
+    std::set<std::string> known;
     for (const char* folder : mount_folders) {
         const std::string path = folder + name;
-        if (!name.empty() && !name.contains('/') && id_of_path(path))
+        if (is_name && id_of_path(path))
             return namespace_at(path, name,
                                 "Remove the file: 'ip netns' left it behind without a namespace.");
-        for (const std::string& each : names_in_folder(folder))
-            known += (known.empty() ? "" : ", ") + each;
+        // Docker's is closed to all but root, and its names are not ones to write down.
+        if (is_name && errno == EACCES && folder != docker_folder)
+            code = EACCES;
+        std::ranges::move(names_in_folder(folder), std::inserter(known, known.end()));
     }
+    std::string names;
+    for (const std::string& each : known)
+        names += (names.empty() ? "; names here: " : ", ") + each;
     return failure("there is no network namespace '" + name + "' under /run/netns",
-                   "Give auto, host, a name, a path, container:NAME or pid:N" +
-                       (known.empty() ? "." : "; names here: " + known + "."),
-                   ENOENT);
+                   "Give auto, host, a name, a path, container:NAME or pid:N" + names + ".", code);
 }
 
 Result<NetworkNamespace> namespace_of_process(std::string_view digits) {
@@ -91,24 +108,48 @@ Result<NetworkNamespace> namespace_of_process(std::string_view digits) {
                         "Is the process running?");
 }
 
+// ENOENT when `path` leads nowhere, or to another namespace: the process number in it may belong to somebody
+// else by now, and what is left of a mount is an empty file.
+Result<UniqueFd> open_namespace(const NetworkNamespace& netns, const std::string& path) {
+    if (const auto id = id_of_path(path); id && id != netns.id)
+        return std::unexpected(gone(netns));
+    UniqueFd fd = open_file(path);
+    if (!fd) {
+        const int code = errno;
+        if (code == EACCES || code == EPERM)
+            return system_failure(code, "cannot open " + path, privilege_hint);
+        if (code == ENOENT || code == ESRCH)
+            return std::unexpected(gone(netns));
+        return system_failure(code, "cannot open " + path);
+    }
+    struct stat file{};
+    if (fstat(fd.get(), &file) != 0 || NetworkNamespaceId{file.st_dev, file.st_ino} != netns.id)
+        return std::unexpected(gone(netns));
+    return fd;
+}
+
+// By any process that is in the namespace.
+Result<UniqueFd> open_by_process(const NetworkNamespace& netns) {
+    for (const pid_t pid : list_processes()) {
+        if (network_namespace_of(pid) != netns.id)
+            continue;
+        if (auto fd = open_namespace(netns, process_path(pid, "ns/net")))
+            return fd;
+    }
+    return std::unexpected(gone(netns));
+}
+
 // The calling thread enters `netns`. Being there already needs no privilege.
 Result<void> enter(const NetworkNamespace& netns) {
     if (id_of_path("/proc/thread-self/ns/net") == netns.id)
         return {};
-    const UniqueFd fd(open(netns.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-    if (!fd) {
-        const int code = errno;
-        if (code == EACCES || code == EPERM)
-            return system_failure(code, "cannot open " + netns.path, privilege_hint);
-        if (code == ENOENT || code == ESRCH)
-            return std::unexpected(gone(netns));
-        return system_failure(code, "cannot open " + netns.path);
-    }
-    struct stat file{};
-    // The process number in a path may belong to somebody else by now.
-    if (fstat(fd.get(), &file) != 0 || NetworkNamespaceId{file.st_dev, file.st_ino} != netns.id)
-        return std::unexpected(gone(netns));
-    if (setns(fd.get(), CLONE_NEWNET) != 0)
+    auto fd = open_namespace(netns, netns.path);
+    // The process of the path may have ended while others are still in the namespace.
+    if (!fd && fd.error().code == ENOENT)
+        fd = open_by_process(netns);
+    if (!fd)
+        return std::unexpected(std::move(fd.error()));
+    if (setns(fd->get(), CLONE_NEWNET) != 0)
         return system_failure(errno, "cannot enter network namespace " + netns.name,
                               errno == EPERM ? privilege_hint : "");
     return {};
@@ -163,8 +204,12 @@ Result<std::vector<NetworkNamespace>> NetworkNamespaceFinder::find() {
 Result<NetworkNamespace> NetworkNamespaceFinder::find_container(const std::string& name) {
     if (!container_ || !container_->still_running()) {
         auto found = pangolin::find_container(name);
-        if (!found)
-            return std::unexpected(std::move(found.error()));
+        if (!found) {
+            Error error = std::move(found.error());
+            // Not running is not there, for a namespace.
+            error.code = error.code == ESRCH ? ENOENT : error.code;
+            return std::unexpected(std::move(error));
+        }
         container_ = *found;
     }
     return namespace_at(process_path(container_->pid, "ns/net"), "container:" + name,
@@ -188,7 +233,8 @@ void NetworkNamespaceFinder::look_at_processes(std::map<NetworkNamespaceId, Seen
 }
 
 NetworkNamespace NetworkNamespaceFinder::describe(const NetworkNamespaceId& id, const Seen& seen) const {
-    const std::string path = seen.pid != 0 ? process_path(seen.pid, "ns/net") : seen.mount;
+    // A mount outlives the processes; these only give it a name.
+    const std::string path = seen.mount.empty() ? process_path(seen.pid, "ns/net") : seen.mount;
     const auto known = named_.find(id);
     if (known != named_.end() && known->second.pid == seen.pid && !known->second.name.empty())
         return {id, path, known->second.name};

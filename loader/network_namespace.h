@@ -25,8 +25,9 @@ struct NetworkNamespaceId {
     auto operator<=>(const NetworkNamespaceId&) const = default;
 };
 
-// A namespace that existed when it was listed. `path` can be opened to enter it ("/proc/42/ns/net",
-// "/run/netns/x"); no descriptor is kept, because an open one would keep a dead container's namespace alive.
+// A namespace that existed when it was listed. `path` can be opened to enter it (a mount like "/run/netns/x"
+// if there is one, else "/proc/42/ns/net"); no descriptor is kept, because an open one would keep a dead
+// container's namespace alive.
 struct NetworkNamespace {
     NetworkNamespaceId id;
     std::string path;
@@ -45,6 +46,7 @@ class NetworkNamespaceFinder {
     // /var/run/netns and Docker's /run/docker/netns), the host's first, the others by name; the other
     // selectors list one. "container:NAME" finds a container by its name as Docker and Podman write it on
     // disk and in cgroups; a container that is not running is an error whose hint says so.
+    // ENOENT as the error's code means that what a selector of one namespace names is not there now.
     Result<std::vector<NetworkNamespace>> find();
 
     // Processes whose namespace the last `auto` call was not allowed to see (CAP_SYS_PTRACE is missing).
@@ -81,7 +83,7 @@ std::optional<NetworkNamespaceId> network_namespace_of(pid_t pid);
 
 // Runs `work` on a new thread inside `netns`, waits for it and passes on its result; the calling thread's
 // namespace never changes. Sockets that `work` opens stay in that namespace for life. ENOENT as the error's
-// code means that the namespace is gone; so does a path that leads to another namespace by now.
+// code means that the namespace is gone: its path leads nowhere or elsewhere by now, and no process is in it.
 Result<void> run_in_network_namespace(const NetworkNamespace& netns,
                                       const std::function<Result<void>()>& work);
 

@@ -12,6 +12,23 @@
 #include "loader/clsact.h"
 
 namespace pangolin {
+namespace {
+
+// BPF_F_BEFORE of <linux/bpf.h>, which has it only since Linux 6.6: without another program to be before, the
+// head of the chain.
+constexpr std::uint32_t before_all_others = 1U << 3;
+
+// The kernel forgets the interface of a tcx link that was detached or whose interface is gone.
+bool has_interface(const bpf_link* link) {
+    bpf_link_info info{};
+    std::uint32_t length = sizeof info;
+    if (bpf_link_get_info_by_fd(bpf_link__fd(link), &info, &length) != 0)
+        return true;
+    // `tcx.ifindex`, which headers before Linux 6.6 lack, is in the place of `xdp.ifindex`.
+    return info.xdp.ifindex != 0;
+}
+
+}  // namespace
 
 std::string_view to_string(HookKind kind) {
     switch (kind) {
@@ -36,6 +53,7 @@ TrafficHook& TrafficHook::operator=(TrafficHook&& other) noexcept {
     std::swap(kind_, old.kind_);
     std::swap(ingress_, old.ingress_);
     std::swap(egress_, old.egress_);
+    std::swap(attached_, old.attached_);
     std::swap(created_qdisc_, old.created_qdisc_);
     return *this;
 }
@@ -45,6 +63,7 @@ TrafficHook::TrafficHook(TrafficHook&& other) noexcept
       kind_(std::exchange(other.kind_, HookKind::none)),
       ingress_(std::move(other.ingress_)),
       egress_(std::move(other.egress_)),
+      attached_(std::exchange(other.attached_, {})),
       created_qdisc_(std::exchange(other.created_qdisc_, false)) {}
 
 TrafficHook::~TrafficHook() {
@@ -73,7 +92,10 @@ Result<TrafficHook> TrafficHook::attach(const WireGuardInterface& interface, Hoo
 
 Result<void> TrafficHook::attach_tcx(ProgramPair programs) {
     const auto link_to = [this](bpf_program* program, std::string_view direction) -> Result<Link> {
-        Link link(bpf_program__attach_tcx(program, static_cast<int>(interface_.index), nullptr));
+        bpf_tcx_opts place{};
+        place.sz = sizeof place;
+        place.flags = before_all_others;
+        Link link(bpf_program__attach_tcx(program, static_cast<int>(interface_.index), &place));
         if (!link)
             return bpf_failure(errno,
                                "cannot attach to tcx " + std::string(direction) + " of " + interface_.name);
@@ -97,9 +119,9 @@ Result<void> TrafficHook::attach_clsact(ProgramPair programs) {
         return std::unexpected(created.error());
     created_qdisc_ = *created;
     kind_ = HookKind::clsact;
-    const auto result = set_clsact_filters(interface_, programs);
+    const auto result = set_clsact_filters(interface_, programs, attached_);
     if (!result) {
-        remove_clsact_filters(interface_, created_qdisc_);
+        remove_clsact_filters(interface_, attached_, created_qdisc_);
         kind_ = HookKind::none;
     }
     return result;
@@ -107,7 +129,7 @@ Result<void> TrafficHook::attach_clsact(ProgramPair programs) {
 
 void TrafficHook::detach_clsact() {
     auto detached = run_in_network_namespace(interface_.netns, [this]() -> Result<void> {
-        remove_clsact_filters(interface_, created_qdisc_);
+        remove_clsact_filters(interface_, attached_, created_qdisc_);
         return {};
     });
     // A namespace that is gone took its filters with it.
@@ -119,13 +141,26 @@ void TrafficHook::detach_clsact() {
 Result<void> TrafficHook::replace(ProgramPair programs) {
     if (kind_ == HookKind::clsact)
         return run_in_network_namespace(interface_.netns,
-                                        [&] { return set_clsact_filters(interface_, programs); });
+                                        [&] { return set_clsact_filters(interface_, programs, attached_); });
     for (const auto& [link, program] :
          {std::pair{ingress_.get(), programs.ingress}, std::pair{egress_.get(), programs.egress}}) {
         if (const int error = bpf_link__update_program(link, program); error != 0)
             return bpf_failure(-error, "cannot replace the program on " + interface_.name);
     }
     return {};
+}
+
+bool TrafficHook::attached() const {
+    if (kind_ == HookKind::tcx)
+        return has_interface(ingress_.get()) && has_interface(egress_.get());
+    if (kind_ == HookKind::none)
+        return false;
+    bool found = false;
+    const auto looked = run_in_network_namespace(interface_.netns, [&]() -> Result<void> {
+        found = has_clsact_filters(interface_, attached_);
+        return {};
+    });
+    return looked ? found : looked.error().code != ENOENT;
 }
 
 }  // namespace pangolin

@@ -25,6 +25,15 @@ struct ProgramPair {
     bpf_program* egress = nullptr;
 };
 
+// The kernel's numbers of the programs that are attached; 0 where there is none.
+struct ProgramIds {
+    std::uint32_t ingress = 0;
+    std::uint32_t egress = 0;
+};
+
+// Attaches in front of what is attached already, because a program that ends the chain hides the packet from
+// those behind it; ours pass it on. One that comes later may go in front of ours.
+//
 // Detaches at the end of its life. Enters the interface's namespace for the time of a call only.
 class TrafficHook {
   public:
@@ -44,6 +53,11 @@ class TrafficHook {
 
     HookKind kind() const { return kind_; }
 
+    // Whether both directions still have our programs: the interface may be gone, or somebody may have
+    // detached them ("tc qdisc del"). Cheap enough to ask once a second. True as well when the kernel does
+    // not let us look.
+    bool attached() const;
+
   private:
     struct LinkDeleter {
         void operator()(bpf_link* link) const;
@@ -58,6 +72,8 @@ class TrafficHook {
     HookKind kind_ = HookKind::none;
     Link ingress_;
     Link egress_;
+    // Of clsact only.
+    ProgramIds attached_;
     bool created_qdisc_ = false;
 };
 

@@ -123,6 +123,8 @@ Result<void> TrafficProgram::map_memory() {
 }
 
 Result<void> TrafficProgram::attach(const WireGuardInterface& interface, HookMode mode) {
+    // Before, and not after: both would be in the same place of a clsact.
+    hook_ = TrafficHook();
     auto hook = TrafficHook::attach(interface, mode, programs());
     if (!hook)
         return std::unexpected(hook.error());

@@ -49,6 +49,7 @@ class TrafficProgram {
     ~TrafficProgram();
 
     // Attaches to both directions of `interface`, whose namespace is entered for it. Publish routes before.
+    // What was attached is detached first.
     Result<void> attach(const WireGuardInterface& interface, HookMode mode);
 
     // Replaces the attached programs of `old` by these without a gap: every packet is counted by exactly one
@@ -73,6 +74,8 @@ class TrafficProgram {
     std::uint32_t unmatched_capacity() const;
     // None while not attached.
     HookKind hook() const { return hook_.kind(); }
+    // See TrafficHook::attached().
+    bool attached() const { return hook_.attached(); }
     // See TrafficHook::set_namespace().
     void set_namespace(const NetworkNamespace& netns) { hook_.set_namespace(netns); }
     int program_fd(traffic_direction direction) const;

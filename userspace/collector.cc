@@ -4,13 +4,20 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <ctime>
+#include <exception>
+#include <map>
 
 namespace pangolin {
 namespace {
 
 constexpr std::chrono::milliseconds shortest_poll_interval{1000};
-// After a poll this many times its duration passes, so that polls take about 1 % of one CPU at most.
+// What changes on the host is noticed within this time, however much work a poll is.
+constexpr std::chrono::milliseconds longest_poll_interval{2000};
+// In between, this many times a poll's CPU time passes before the next one.
 constexpr int pause_per_poll = 100;
+// A source of sites that cannot be read at the start gets this long before traffic counts as unassigned.
+constexpr std::chrono::seconds patience_for_sites{60};
 
 Error no_interface(const std::string& netns) {
     return {.what = netns == "auto" ? "no WireGuard interface in any network namespace"
@@ -21,6 +28,22 @@ Error no_interface(const std::string& netns) {
 
 std::shared_ptr<const SiteIndex> no_sites() {
     return std::make_shared<const SiteIndex>(std::make_shared<const SiteDirectory>());
+}
+
+std::chrono::nanoseconds thread_cpu_time() {
+    timespec time{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+}
+
+// A round of a thread that lasts as long as the program: what it throws (out of memory) ends the round only.
+template <class Round>
+void guarded(Round round) {
+    try {
+        round();
+    } catch (const std::exception& exception) {
+        spdlog::error("unexpected: {}", exception.what());
+    }
 }
 
 SiteSnapshot describe_account(const Site* site, const SiteAccount& account) {
@@ -55,6 +78,7 @@ Collector::~Collector() {
 }
 
 void Collector::start() {
+    started_ = std::chrono::steady_clock::now();
     if (options_.sites)
         refresh_sites();
     discover();
@@ -67,30 +91,34 @@ void Collector::start() {
         metadata_thread_ = std::jthread([this](const std::stop_token& stop) { run_metadata(stop); });
 }
 
-bool Collector::wait(const std::stop_token& stop, std::chrono::milliseconds time) {
+bool Collector::wait(const std::stop_token& stop, std::chrono::nanoseconds time, const bool& wake_up) {
     std::unique_lock lock(wait_mutex_);
-    wake_.wait_for(lock, stop, time, [] { return false; });
+    wake_.wait_for(lock, stop, time, [&] { return wake_up; });
     return !stop.stop_requested();
 }
 
 void Collector::run_polls(const std::stop_token& stop) {
-    std::chrono::milliseconds interval = shortest_poll_interval;
-    while (wait(stop, interval)) {
-        const auto begin = std::chrono::steady_clock::now();
-        discover();
+    std::chrono::nanoseconds interval = shortest_poll_interval;
+    while (wait(stop, interval, look_again_)) {
         {
-            const std::lock_guard lock(mutex_);
-            poll();
+            const std::lock_guard lock(wait_mutex_);
+            look_again_ = false;
         }
-        const auto spent = std::chrono::steady_clock::now() - begin;
-        interval = std::max(shortest_poll_interval,
-                            std::chrono::duration_cast<std::chrono::milliseconds>(spent * pause_per_poll));
+        guarded([&] {
+            discover();
+            const std::lock_guard lock(mutex_);
+            const std::chrono::nanoseconds begin = thread_cpu_time();
+            poll();
+            interval = std::clamp<std::chrono::nanoseconds>((thread_cpu_time() - begin) * pause_per_poll,
+                                                            shortest_poll_interval, longest_poll_interval);
+        });
     }
 }
 
 void Collector::run_metadata(const std::stop_token& stop) {
-    while (wait(stop, options_.metadata_refresh))
-        refresh_sites();
+    constexpr bool never = false;
+    while (wait(stop, options_.metadata_refresh, never))
+        guarded([&] { refresh_sites(); });
 }
 
 // Outside the lock for as long as the source is read: a slow database delays no scrape.
@@ -103,6 +131,7 @@ void Collector::refresh_sites() {
     const std::lock_guard lock(mutex_);
     if (index) {
         set_sites(std::move(index));
+        sites_read_ = true;
         sites_state_.succeeded();
     } else {
         sites_state_.failed(directory.error());
@@ -124,40 +153,58 @@ void Collector::discover() {
         found = std::unexpected(namespaces.error());
 
     const std::lock_guard lock(mutex_);
-    if (!found) {
-        wireguard_state_.failed(found.error());
-        return;
-    }
-    reconcile(*found);
+    discovered_ = {};
+    if (found)
+        reconcile(*found);
+    else
+        discovered_ = std::unexpected(found.error());
+    // The chosen namespace is not there: whoever still watched it would keep it from ending.
+    if (!found && found.error().code == ENOENT)
+        reconcile({});
 }
 
 void Collector::reconcile(const std::vector<WireGuardInterface>& found) {
+    drop_missing(found);
+    add_new(found);
+}
+
+void Collector::drop_missing(const std::vector<WireGuardInterface>& found) {
     std::erase_if(monitors_, [&](const std::unique_ptr<InterfaceMonitor>& monitor) {
         const auto same = std::ranges::find_if(found, [&](const WireGuardInterface& interface) {
             return interface.same_as(monitor->interface());
         });
-        if (same == found.end())
-            end_monitor(*monitor);
-        else
+        if (same != found.end()) {
             monitor->set_namespace(same->netns);
-        return same == found.end();
+            if (monitor->attached())
+                return false;
+            spdlog::warn("the programs were removed from {}: attaching again", same->name);
+        }
+        end_monitor(*monitor);
+        return true;
     });
-    Result<void> attached;
+}
+
+void Collector::add_new(const std::vector<WireGuardInterface>& found) {
+    opened_ = {};
+    attached_ = {};
     for (const WireGuardInterface& interface : found) {
         const bool known = std::ranges::any_of(
             monitors_, [&](const auto& monitor) { return interface.same_as(monitor->interface()); });
         if (known)
             continue;
-        auto monitor = InterfaceMonitor::open(interface, options_.attach, options_.max_peers);
-        if (monitor)
+        auto monitor = InterfaceMonitor::open(interface, options_.max_peers);
+        if (!monitor) {
+            if (monitor.error().code != ENODEV)
+                opened_ = std::unexpected(monitor.error());
+            continue;
+        }
+        if (const auto attached = (*monitor)->attach(options_.attach)) {
+            attached_once_ = true;
             monitors_.push_back(std::move(*monitor));
-        else if (monitor.error().code != ENODEV)
-            attached = std::unexpected(monitor.error());
+        } else if (attached.error().code != ENODEV) {
+            attached_ = attached;
+        }
     }
-    if (monitors_.empty() && attached)
-        wireguard_state_.failed(no_interface(options_.netns));
-    else
-        kernel_state_.set(attached);
 }
 
 void Collector::end_monitor(InterfaceMonitor& monitor) {
@@ -168,32 +215,72 @@ void Collector::end_monitor(InterfaceMonitor& monitor) {
     ended_refused_peers_ += monitor.refused_peers();
 }
 
+const SiteIndex* Collector::sites_to_credit(const PollTime& now) const {
+    const bool too_early = options_.sites && !sites_read_ && now.steady - started_ < patience_for_sites;
+    return too_early ? nullptr : sites_.get();
+}
+
 void Collector::poll() {
-    ledger_.begin_poll();
     const PollTime now = PollTime::now();
-    Result<void> outcome;
-    bool any_read = false;
-    std::erase_if(monitors_, [&](const std::unique_ptr<InterfaceMonitor>& monitor) {
-        const auto polled = monitor->poll(now, *sites_, ledger_);
-        if (polled) {
-            own_exit_nodes_.insert(monitor->public_key());
-            any_read = true;
+    ledger_.begin_poll();
+    const Result<void> reads = poll_monitors(now);
+    ledger_.end_poll(now.steady);
+    update_states(reads);
+}
+
+Result<void> Collector::poll_monitors(const PollTime& now) {
+    Result<void> reads;
+    const SiteIndex* const sites = sites_to_credit(now);
+    const auto gone = std::erase_if(monitors_, [&](const std::unique_ptr<InterfaceMonitor>& monitor) {
+        const auto polled = monitor->poll(now, sites, ledger_);
+        own_exit_nodes_.insert(monitor->public_key());
+        if (polled)
             return false;
-        }
         if (polled.error().code != ENODEV) {
-            outcome = std::unexpected(polled.error());
+            reads = polled;
             return false;
         }
         end_monitor(*monitor);
         return true;
     });
-    if (!outcome)
-        wireguard_state_.failed(outcome.error());
-    else if (any_read)
-        wireguard_state_.succeeded();
-    else if (wireguard_state_.up())
+    if (gone > 0) {
+        const std::lock_guard lock(wait_mutex_);
+        look_again_ = true;
+        wake_.notify_all();
+    }
+    return reads;
+}
+
+void Collector::update_states(const Result<void>& reads) {
+    if (!discovered_)
+        wireguard_state_.failed(discovered_.error());
+    else if (!opened_)
+        wireguard_state_.failed(opened_.error());
+    else if (!reads)
+        wireguard_state_.failed(reads.error());
+    else if (monitors_.empty() && attached_)
         wireguard_state_.failed(no_interface(options_.netns));
-    ledger_.end_poll(now.steady);
+    else
+        wireguard_state_.succeeded();
+    if (!attached_)
+        kernel_state_.failed(attached_.error());
+    else if (!monitors_.empty())
+        kernel_state_.succeeded();
+    else
+        kernel_state_.idle();
+
+    std::vector<std::string> problems;
+    const auto look_at = [&](const SourceState& state) {
+        if (!state.up())
+            problems.push_back(std::string(state.name()) + ": " +
+                               (state.error().empty() ? "nothing attached yet" : state.error()));
+    };
+    look_at(wireguard_state_);
+    look_at(kernel_state_);
+    if (options_.sites)
+        look_at(sites_state_);
+    const std::lock_guard lock(problems_mutex_);
+    problems_ = std::move(problems);
 }
 
 bool Collector::served_here(const Site& site) const {
@@ -204,10 +291,18 @@ bool Collector::served_here(const Site& site) const {
     return own_exit_nodes_.empty() && sites_->single_exit_node();
 }
 
+bool Collector::can_judge(const Site& site) const {
+    const bool looked = discovered_ || discovered_.error().code == ENOENT;
+    if (!attached_once_ || !looked || !opened_ || !attached_)
+        return false;
+    return std::ranges::all_of(monitors_, [&](const auto& monitor) {
+        const bool other = site.exit_node_public_key && *site.exit_node_public_key != monitor->public_key();
+        return other || monitor->readable();
+    });
+}
+
 void Collector::describe_sites(Snapshot& snapshot) const {
     const std::vector<Site>& sites = snapshot.directory->sites;
-    const bool readable =
-        std::ranges::all_of(monitors_, [](const auto& monitor) { return monitor->readable(); });
     std::map<std::string_view, std::uint64_t> active;
     snapshot.sites.reserve(sites.size() + 1);
     for (std::size_t position = 0; position < sites.size(); ++position) {
@@ -216,7 +311,7 @@ void Collector::describe_sites(Snapshot& snapshot) const {
         SiteSnapshot described = describe_account(&site, account);
         if (served_here(site)) {
             described.uptime_seconds = account.uptime_seconds;
-            if (readable) {
+            if (account.up || can_judge(site)) {
                 described.tunnel_up = account.up;
                 active[site.region.empty() ? site.exit_node : site.region] += account.up ? 1 : 0;
             }
@@ -272,15 +367,8 @@ std::shared_ptr<const Snapshot> Collector::collect() {
 }
 
 std::vector<std::string> Collector::problems() const {
-    const std::lock_guard lock(mutex_);
-    std::vector<std::string> result;
-    for (const SourceState* state : {&wireguard_state_, &kernel_state_}) {
-        if (!state->up() && !state->error().empty())
-            result.push_back(std::string(state->name()) + ": " + state->error());
-    }
-    if (options_.sites && !sites_state_.up())
-        result.push_back(std::string(sites_state_.name()) + ": " + sites_state_.error());
-    return result;
+    const std::lock_guard lock(problems_mutex_);
+    return problems_;
 }
 
 }  // namespace pangolin

@@ -48,20 +48,30 @@ class Collector {
     // A new collection, made in the calling thread: some milliseconds for thousands of peers.
     std::shared_ptr<const Snapshot> collect();
 
-    // Why the exporter is not ready, a line each; empty when it is attached and sites are loaded.
+    // Why the exporter is not ready, a line each; empty when it is attached and sites are loaded. Does not
+    // wait for a collection.
     std::vector<std::string> problems() const;
 
   private:
     void run_polls(const std::stop_token& stop);
     void run_metadata(const std::stop_token& stop);
-    bool wait(const std::stop_token& stop, std::chrono::milliseconds time);
+    // Until `time` has passed or `wake_up` (guarded by wait_mutex_) is set; false when it is time to end.
+    bool wait(const std::stop_token& stop, std::chrono::nanoseconds time, const bool& wake_up);
 
     void refresh_sites();
     void discover();
     void reconcile(const std::vector<WireGuardInterface>& found);
+    void drop_missing(const std::vector<WireGuardInterface>& found);
+    void add_new(const std::vector<WireGuardInterface>& found);
     void poll();
+    Result<void> poll_monitors(const PollTime& now);
+    void update_states(const Result<void>& reads);
     void end_monitor(InterfaceMonitor& monitor);
+    // What the monitors are to credit to: null while it is too early to say that sites are unknown.
+    const SiteIndex* sites_to_credit(const PollTime& now) const;
     bool served_here(const Site& site) const;
+    // Whether the absence of an up tunnel means that it is down.
+    bool can_judge(const Site& site) const;
     void set_sites(std::shared_ptr<const SiteIndex> sites);
     void describe_sites(Snapshot& snapshot) const;
     void describe_losses(Snapshot& snapshot) const;
@@ -84,14 +94,26 @@ class Collector {
     SourceState wireguard_state_{"wireguard"};
     SourceState kernel_state_{"kernel"};
     SourceState sites_state_;
+    // Of the last discovery: finding interfaces, reading new ones, attaching to them.
+    Result<void> discovered_;
+    Result<void> opened_;
+    Result<void> attached_;
+    bool sites_read_ = false;
+    bool attached_once_ = false;
+    std::chrono::steady_clock::time_point started_;
     // Losses of monitors that have ended.
     TrafficLosses ended_losses_;
     std::uint64_t ended_refused_peers_ = 0;
     std::uint64_t collections_ = 0;
     double collections_seconds_ = 0;
 
+    mutable std::mutex problems_mutex_;
+    std::vector<std::string> problems_{"starting"};
+
     std::mutex wait_mutex_;
     std::condition_variable_any wake_;
+    // An interface has gone: look at once whether it is there again.
+    bool look_again_ = false;
     std::jthread poll_thread_;
     std::jthread metadata_thread_;
 };

@@ -25,7 +25,7 @@ std::uint64_t growth(std::uint64_t now, std::uint64_t before) {
 }  // namespace
 
 Result<std::unique_ptr<InterfaceMonitor>> InterfaceMonitor::open(const WireGuardInterface& interface,
-                                                                 HookMode mode, std::uint32_t max_peers) {
+                                                                 std::uint32_t max_peers) {
     std::unique_ptr<InterfaceMonitor> monitor(new InterfaceMonitor(interface, max_peers));
     auto reader = open_wireguard_reader(interface);
     if (!reader)
@@ -33,58 +33,66 @@ Result<std::unique_ptr<InterfaceMonitor>> InterfaceMonitor::open(const WireGuard
     monitor->reader_ = std::move(*reader);
     if (auto read = monitor->reader_->read(monitor->device_); !read)
         return std::unexpected(read.error());
-
-    monitor->peers_.update(monitor->device_);
-    monitor->routes_ = RouteTable::compile(monitor->peers_.routes(monitor->device_));
-    const TrafficCapacity capacity = roomy(monitor->peers_.slots_needed(), monitor->routes_->capacity());
-    monitor->routes_ = RouteTable::compile(monitor->peers_.routes(monitor->device_), capacity.routes);
-    auto program = TrafficProgram::load(capacity);
-    if (!program)
-        return std::unexpected(program.error());
-    if (auto published = program->publish(*monitor->routes_); !published)
-        return std::unexpected(published.error());
-    if (auto attached = program->attach(interface, mode); !attached)
-        return std::unexpected(attached.error());
-    monitor->program_ = std::move(*program);
-    spdlog::info("counting on {} in network namespace {} ({} peers, {})", interface.name,
-                 interface.netns.name, monitor->device_.peers.size(), to_string(monitor->program_->hook()));
+    monitor->public_key_ = monitor->device_.public_key;
     return monitor;
 }
 
-Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex& sites, SiteLedger& ledger) {
+Result<void> InterfaceMonitor::attach(HookMode mode) {
+    peers_.update(device_);
+    const std::vector<Route> routes = peers_.routes(device_);
+    const TrafficCapacity capacity = roomy(peers_.slots_needed(), RouteTable::compile(routes).capacity());
+    auto program = TrafficProgram::load(capacity);
+    if (!program)
+        return std::unexpected(program.error());
+    routes_ = RouteTable::compile(routes, capacity.routes);
+    if (auto published = program->publish(*routes_); !published)
+        return published;
+    if (auto attached = program->attach(interface_, mode); !attached)
+        return attached;
+    program_ = std::move(*program);
+    routes_current_ = true;
+    spdlog::info("counting on {} in network namespace {} ({} peers, {})", interface_.name,
+                 interface_.netns.name, device_.peers.size(), to_string(program_->hook()));
+    return {};
+}
+
+Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex* sites, SiteLedger& ledger) {
     auto read = reader_->read(device_);
     readable_ = read.has_value();
     if (!readable_) {
         device_.peers.clear();
-        if (directory_)
-            credit_counters(ledger);
+        credit_counters(now, ledger);
         return read;
     }
+    public_key_ = device_.public_key;
+    const bool new_directory = sites != nullptr && directory_ != sites->directory();
+    // What was counted under the old directory belongs to its sites.
+    if (new_directory)
+        credit_counters(now, ledger);
     routes_current_ &= !peers_.update(device_);
-    if (!routes_current_ || directory_ != sites.directory())
-        resolve_sites(sites, ledger);
+    if (sites != nullptr && (new_directory || !routes_current_))
+        resolve_sites(*sites, ledger);
     Result<void> followed;
     if (!routes_current_)
         followed = follow_routes(ledger);
-    credit_counters(ledger);
+    credit_counters(now, ledger);
     if (followed) {
         routes_current_ = true;
         // No route leads to their slots any more, so that what was just credited is final.
-        peers_.retire_unseen([this](const TrackedPeer& gone) { program_->clear(gone.slot); });
+        peers_.retire_unseen([&](TrackedPeer& gone) {
+            if (gone.account == nullptr)
+                credit_slot(gone, ledger.of(unassigned_site_id));
+            program_->clear(gone.slot);
+        });
     }
-    credit_tunnels(now);
+    credit_tunnels(now, ledger);
     return followed;
 }
 
 void InterfaceMonitor::resolve_sites(const SiteIndex& sites, SiteLedger& ledger) {
     directory_ = sites.directory();
-    // A peer that has gone keeps its account for its last counts, but no pointer into an old directory. One
-    // that went before its first poll has no account yet.
-    peers_.for_each([&](TrackedPeer& peer) {
-        peer.site = nullptr;
-        if (peer.account == nullptr)
-            peer.account = &ledger.of(unassigned_site_id);
-    });
+    // A peer that has gone keeps its account for its last counts, but no pointer into an old directory.
+    peers_.for_each([](const WireGuardKey&, TrackedPeer& peer) { peer.site = nullptr; });
     for (const WireGuardPeer& reported : device_.peers) {
         TrackedPeer* const peer = peers_.find(reported.public_key);
         if (peer == nullptr)
@@ -125,9 +133,9 @@ Result<void> InterfaceMonitor::replace_program(const TrafficCapacity& capacity, 
     add(unassigned.traffic, difference(program_->read(TRAFFIC_SLOT_UNMATCHED), unmatched_credited_));
     unmatched_credited_ = {};
     const std::uint32_t old_slots = program_->capacity().slots;
-    peers_.for_each([&](TrackedPeer& peer) {
+    peers_.for_each([&](const WireGuardKey&, TrackedPeer& peer) {
         if (peer.slot < old_slots)
-            credit_slot(peer);
+            credit_slot(peer, peer.account != nullptr ? *peer.account : unassigned);
         peer.credited = {};
     });
     replaced_losses_ += program_->read_losses();
@@ -136,39 +144,42 @@ Result<void> InterfaceMonitor::replace_program(const TrafficCapacity& capacity, 
     return {};
 }
 
-void InterfaceMonitor::credit_slot(TrackedPeer& peer) const {
+void InterfaceMonitor::credit_slot(TrackedPeer& peer, SiteAccount& account) const {
     const traffic_counts now = program_->read(peer.slot);
-    add(peer.account->traffic, difference(now, peer.credited));
+    add(account.traffic, difference(now, peer.credited));
     peer.credited = now;
 }
 
-void InterfaceMonitor::credit_counters(SiteLedger& ledger) {
+void InterfaceMonitor::credit_counters(const PollTime& now, SiteLedger& ledger) {
+    if (!directory_)
+        return;
     const std::uint32_t slots = program_->capacity().slots;
-    peers_.for_each([&](TrackedPeer& peer) {
-        if (peer.slot < slots)
-            credit_slot(peer);
+    peers_.for_each([&](const WireGuardKey&, TrackedPeer& peer) {
+        if (peer.account != nullptr && peer.slot < slots)
+            credit_slot(peer, *peer.account);
     });
     SiteAccount& unassigned = ledger.of(unassigned_site_id);
     const traffic_counts overflow = program_->read(TRAFFIC_SLOT_UNMATCHED);
     add(unassigned.traffic, difference(overflow, unmatched_credited_));
     unmatched_credited_ = overflow;
-    unmatched_.credit(*program_, *routes_, peers_, unassigned, std::chrono::steady_clock::now());
+    unmatched_.credit(*program_, *routes_, peers_, unassigned, now.steady);
 }
 
-void InterfaceMonitor::credit_tunnels(const PollTime& now) {
+void InterfaceMonitor::credit_tunnels(const PollTime& now, SiteLedger& ledger) {
     for (const WireGuardPeer& reported : device_.peers) {
         TrackedPeer* const peer = peers_.find(reported.public_key);
-        if (peer == nullptr)
+        if (peer == nullptr || peer->account == nullptr)
             continue;
-        const std::uint64_t received = growth(reported.receive_bytes, peer->receive_bytes);
+        if (!peer->reported)
+            peer->reading = ledger.take_reading(reported.public_key).value_or(TunnelReading{});
+        const std::uint64_t received = growth(reported.receive_bytes, peer->reading.receive_bytes);
         SiteAccount& account = *peer->account;
         account.tunnel_receive_bytes += received;
-        account.tunnel_transmit_bytes += growth(reported.transmit_bytes, peer->transmit_bytes);
+        account.tunnel_transmit_bytes += growth(reported.transmit_bytes, peer->reading.transmit_bytes);
         // At the first sight of a peer its counters say nothing of when the bytes came.
         if (received > 0 && peer->reported)
             peer->last_packet = now.steady;
-        peer->receive_bytes = reported.receive_bytes;
-        peer->transmit_bytes = reported.transmit_bytes;
+        peer->reading = {reported.receive_bytes, reported.transmit_bytes};
         peer->last_handshake_ns = reported.last_handshake_ns;
         peer->reported = true;
         account.had_peer = true;
@@ -177,9 +188,15 @@ void InterfaceMonitor::credit_tunnels(const PollTime& now) {
 }
 
 void InterfaceMonitor::finish(SiteLedger& ledger) {
-    if (directory_)
-        credit_counters(ledger);
     SiteAccount& unassigned = ledger.of(unassigned_site_id);
+    const std::uint32_t slots = program_->capacity().slots;
+    peers_.for_each([&](const WireGuardKey& key, TrackedPeer& peer) {
+        if (peer.slot < slots)
+            credit_slot(peer, peer.account != nullptr ? *peer.account : unassigned);
+        if (peer.reported)
+            ledger.keep_reading(key, peer.reading);
+    });
+    add(unassigned.traffic, difference(program_->read(TRAFFIC_SLOT_UNMATCHED), unmatched_credited_));
     unmatched_.credit_final(*program_, *routes_, peers_, unassigned);
 }
 

@@ -23,13 +23,20 @@ namespace pangolin {
 // interface is gone.
 class InterfaceMonitor {
   public:
-    // Reads the peers, loads programs with their routes and attaches them.
-    static Result<std::unique_ptr<InterfaceMonitor>> open(const WireGuardInterface& interface, HookMode mode,
+    // Reads the peers; attach() comes next, and all else after it.
+    static Result<std::unique_ptr<InterfaceMonitor>> open(const WireGuardInterface& interface,
                                                           std::uint32_t max_peers);
 
-    // Follows the peers, credits what was counted since the last poll and marks accounts as up. After an
-    // error (ENODEV: the interface is gone) what the kernel counted is credited all the same.
-    Result<void> poll(const PollTime& now, const SiteIndex& sites, SiteLedger& ledger);
+    // Loads programs with the peers' routes and attaches them.
+    Result<void> attach(HookMode mode);
+
+    // False when somebody has removed the programs from the interface.
+    bool attached() const { return program_->attached(); }
+
+    // Follows the peers, credits what was counted since the last poll and marks accounts as up. With null
+    // `sites` (not known yet) nothing is credited: the kernel keeps the counts. After an error (ENODEV: the
+    // interface is gone) what the kernel counted is credited all the same.
+    Result<void> poll(const PollTime& now, const SiteIndex* sites, SiteLedger& ledger);
 
     // The interface is gone or given up: credits the last counts. No poll may follow.
     void finish(SiteLedger& ledger);
@@ -37,7 +44,8 @@ class InterfaceMonitor {
     const WireGuardInterface& interface() const { return interface_; }
     // The same interface as it is found now: its namespace may be entered by another path.
     void set_namespace(const NetworkNamespace& netns);
-    const WireGuardKey& public_key() const { return device_.public_key; }
+    // The interface's own key, of the last read that succeeded.
+    const WireGuardKey& public_key() const { return public_key_; }
     // Of the last poll; false after an error.
     bool readable() const { return readable_; }
     // Losses since open(), by reason, those of replaced programs included.
@@ -56,13 +64,14 @@ class InterfaceMonitor {
     void resolve_sites(const SiteIndex& sites, SiteLedger& ledger);
     Result<void> follow_routes(SiteLedger& ledger);
     Result<void> replace_program(const TrafficCapacity& capacity, RouteTable routes, SiteLedger& ledger);
-    void credit_counters(SiteLedger& ledger);
-    void credit_slot(TrackedPeer& peer) const;
-    void credit_tunnels(const PollTime& now);
+    void credit_counters(const PollTime& now, SiteLedger& ledger);
+    void credit_slot(TrackedPeer& peer, SiteAccount& account) const;
+    void credit_tunnels(const PollTime& now, SiteLedger& ledger);
 
     WireGuardInterface interface_;
     std::unique_ptr<WireGuardReader> reader_;
     WireGuardDevice device_;
+    WireGuardKey public_key_;
     PeerTable peers_;
     std::optional<RouteTable> routes_;
     // False while the device's peers are not in force in the kernel.

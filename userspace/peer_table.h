@@ -27,14 +27,14 @@ struct TrackedPeer {
     std::uint32_t slot = TRAFFIC_SLOT_UNMATCHED;
     // Part of the slot's counts that is in the ledger already.
     traffic_counts credited{};
-    // WireGuard's counters at the last poll; zero before the first.
+    // WireGuard's counters at the last poll that credited them, the first of which sets `reported`.
     bool reported = false;
-    std::uint64_t receive_bytes = 0;
-    std::uint64_t transmit_bytes = 0;
+    TunnelReading reading;
     std::int64_t last_handshake_ns = 0;
-    // When receive_bytes was last seen to grow; none when it never did.
+    // When reading.receive_bytes was last seen to grow; none when it never did.
     std::optional<std::chrono::steady_clock::time_point> last_packet;
     const Site* site = nullptr;
+    // Null until the sites are known.
     SiteAccount* account = nullptr;
     std::uint64_t seen_in_poll = 0;
 
@@ -59,10 +59,11 @@ class PeerTable {
     // may be given away at the next update().
     template <class Visit>
     void retire_unseen(Visit visit);
+    // Calls `visit(const WireGuardKey&, TrackedPeer&)`.
     template <class Visit>
     void for_each(Visit visit) {
         for (auto& [key, peer] : peers_)
-            visit(peer);
+            visit(key, peer);
     }
 
     // The routes of the last update().

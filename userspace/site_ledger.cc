@@ -10,6 +10,15 @@ SiteAccount& SiteLedger::of(std::string_view site_id) {
     return account;
 }
 
+std::optional<TunnelReading> SiteLedger::take_reading(const WireGuardKey& key) {
+    const auto found = readings_.find(key);
+    if (found == readings_.end())
+        return {};
+    const TunnelReading reading = found->second;
+    readings_.erase(found);
+    return reading;
+}
+
 void SiteLedger::begin_poll() {
     for (SiteAccount& account : accounts_)
         account.up = false;

@@ -10,6 +10,7 @@
 #include <unordered_map>
 
 #include "bpf/shared/traffic.h"
+#include "userspace/wireguard/key.h"
 
 namespace pangolin {
 
@@ -28,10 +29,22 @@ struct SiteAccount {
     bool was_up_ = false;
 };
 
+// WireGuard's own counters of a peer, as last read.
+struct TunnelReading {
+    std::uint64_t receive_bytes = 0;
+    std::uint64_t transmit_bytes = 0;
+};
+
 // Not thread-safe. References that of() returns stay valid for the ledger's life.
 class SiteLedger {
   public:
     SiteAccount& of(std::string_view site_id);
+
+    // Readings that are in the accounts, of peers whose interface is not watched any more: an interface may
+    // be lost from sight for a moment, and its counters go on meanwhile. take_reading() forgets what it
+    // returns.
+    void keep_reading(const WireGuardKey& key, const TunnelReading& reading) { readings_[key] = reading; }
+    std::optional<TunnelReading> take_reading(const WireGuardKey& key);
 
     // A poll: all sites are down until a peer says otherwise; at its end, time since the last one is added to
     // the sites that were up at both.
@@ -46,6 +59,7 @@ class SiteLedger {
     // Every poll walks over all accounts, so they lie together.
     std::deque<SiteAccount> accounts_;
     std::unordered_map<std::string, SiteAccount*, Hash, std::equal_to<>> by_id_;
+    std::unordered_map<WireGuardKey, TunnelReading> readings_;
     std::optional<std::chrono::steady_clock::time_point> last_poll_;
 };
 

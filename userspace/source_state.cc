@@ -21,11 +21,10 @@ void SourceState::failed(const Error& error) {
     error_ = message;
 }
 
-void SourceState::set(const Result<void>& outcome) {
-    if (outcome)
-        succeeded();
-    else
-        failed(outcome.error());
+void SourceState::idle() {
+    known_ = false;
+    up_ = false;
+    error_.clear();
 }
 
 }  // namespace pangolin

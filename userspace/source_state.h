@@ -16,7 +16,8 @@ class SourceState {
 
     void succeeded();
     void failed(const Error& error);
-    void set(const Result<void>& outcome);
+    // There is nothing to work on: down, but not wrong.
+    void idle();
 
     bool up() const { return up_; }
     const std::string& error() const { return error_; }

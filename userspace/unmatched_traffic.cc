@@ -29,16 +29,16 @@ void UnmatchedAccounting::credit(TrafficProgram& program, const RouteTable& rout
             entry.last_change = now;
         }
         const TrackedPeer* const peer = peers.at_slot(routes.find(traffic.remote));
-        if (peer != nullptr) {
+        if (peer != nullptr && peer->account != nullptr) {
             add(peer->account->traffic, difference(traffic.counts, entry.credited));
             program.forget_unmatched(traffic.remote);
             continue;
         }
-        if (now - entry.first_seen >= waiting_time) {
+        if (peer == nullptr && now - entry.first_seen >= waiting_time) {
             add(unassigned.traffic, difference(traffic.counts, entry.credited));
             entry.credited = traffic.counts;
         }
-        if (now - entry.last_change >= idle_time)
+        if (peer == nullptr && now - entry.last_change >= idle_time)
             program.forget_unmatched(traffic.remote);
         else
             kept.emplace(traffic.remote, entry);
@@ -52,7 +52,7 @@ void UnmatchedAccounting::credit_final(const TrafficProgram& program, const Rout
         const auto known = entries_.find(traffic.remote);
         const traffic_counts credited = known == entries_.end() ? traffic_counts{} : known->second.credited;
         const TrackedPeer* const peer = peers.at_slot(routes.find(traffic.remote));
-        add(peer != nullptr ? peer->account->traffic : unassigned.traffic,
+        add(peer != nullptr && peer->account != nullptr ? peer->account->traffic : unassigned.traffic,
             difference(traffic.counts, credited));
     }
     entries_.clear();

@@ -45,6 +45,17 @@ std::size_t utf8_sequence_length(std::string_view text) {
     return lead.length;
 }
 
+std::size_t control_length(std::string_view text) {
+    if (text.empty())
+        return 0;
+    const auto first = static_cast<std::uint8_t>(text[0]);
+    if (first < 0x20 || first == 0x7F)
+        return 1;
+    if (first == 0xC2 && utf8_sequence_length(text) == 2 && static_cast<std::uint8_t>(text[1]) <= 0x9F)
+        return 2;
+    return 0;
+}
+
 bool is_utf8(std::string_view text) {
     while (!text.empty()) {
         const std::size_t length = utf8_sequence_length(text);

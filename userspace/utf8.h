@@ -14,6 +14,10 @@ inline constexpr std::string_view utf8_replacement = "\xEF\xBF\xBD";
 // is none. A NUL counts as malformed: readers of the text format take it for the end of their input.
 std::size_t utf8_sequence_length(std::string_view text);
 
+// The length of the control character (C0, DEL, C1) at the beginning of `text`; 0 when there is none. A C1
+// control is the two bytes of U+0080 to U+009F; terminals obey it as they do ESC.
+std::size_t control_length(std::string_view text);
+
 // True when all of `text` is such sequences.
 bool is_utf8(std::string_view text);
 

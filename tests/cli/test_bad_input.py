@@ -7,9 +7,13 @@ Exit codes: 0 ended as asked or switched off, 1 something failed, 2 command line
 of sites that cannot be read ends nothing: it is reported, and read again.
 """
 
+import json
+import os
 import shutil
+import signal
 import socket
 import sqlite3
+import subprocess
 
 import program
 
@@ -104,7 +108,110 @@ class Configuration(program.ProgramTest):
                     self.assertEqual(len(result.stderr.splitlines()), 1)
 
 
+    def test_switched_off_follows_the_log_format_but_not_its_level(self):
+        self.write("config.yml", "metrics: { enabled: false }\n")
+        result = self.run_program("--log.format=json", "--log.level=error")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        line = json.loads(result.stderr)
+        self.assertEqual(line["level"], "info")
+        self.assertIn("metrics are switched off", line["msg"])
+
+    def test_the_log_is_json_whatever_it_tells(self):
+        result = self.run_program("--log.format=json", b'--config.file=\xff\xed\xa0\x80 "\\ \x1b[2J \xc2\x9b \xc3\xa9')
+        self.assertEqual(result.returncode, 2, result.stderr)
+        self.assertEqual(len(result.stderr.splitlines()), 1)
+        self.assertIn('\ufffd' * 4 + ' "\\ \x1b[2J \x9b \xe9', json.loads(result.stderr)["msg"])
+        self.assertNotRegex(result.stderr, "[\x1b\x9b]")
+
+
+class Output(program.ProgramTest):
+    """Standard output and error that take nothing, or are not there."""
+
+    def setUp(self):
+        super().setUp()
+        self.write("config.yml", QUIET % ("sites_file: sites.yml", self.folder))
+
+    def run_to(self, redirection, *arguments):
+        command = ["sh", "-c", f'exec "$0" "$@" {redirection}', program.exporter]
+        return self.run_program(*arguments, command=command)
+
+    def assert_output_failed(self, result, reason):
+        self.assert_one_error(result, 1, "cannot write to standard output: " + reason)
+
+    def test_output_that_fails(self):
+        for arguments in (["catalog"], ["catalog", "--format=json"], ["check"], ["--help"], ["--version"]):
+            for redirection, reason in [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")]:
+                with self.subTest(arguments=arguments, redirection=redirection):
+                    self.assert_output_failed(self.run_to(redirection, *arguments), reason)
+
+    def test_a_reader_that_went_away(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            result = subprocess.run([program.exporter, "catalog"], cwd=self.folder, stdout=writer,
+                                    stderr=subprocess.PIPE, text=True, timeout=program.TIME_LIMIT, check=False)
+        finally:
+            os.close(writer)
+        result.stdout = ""
+        self.assert_output_failed(result, "Broken pipe")
+
+    def test_errors_that_nobody_can_read(self):
+        for redirection in ("2>/dev/full", "2>&-", "<&- >&- 2>&-"):
+            with self.subTest(redirection):
+                self.assertEqual(self.run_to(redirection, "--config.file=absent.yml").returncode, 2)
+
+    def test_top_ends_with_its_output(self):
+        self.need_root()
+        for redirection, reason in [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")]:
+            with self.subTest(redirection):
+                self.assert_output_failed(self.run_to(redirection, "top", "--log.level=error"), reason)
+
+        with subprocess.Popen([program.exporter, "top", "--interval=100ms", "--log.level=error"], cwd=self.folder,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as top:
+            top.stdout.readline()
+            top.stdout.close()
+            errors = top.stderr.read()
+            code = top.wait(program.TIME_LIMIT)
+        self.assert_output_failed(subprocess.CompletedProcess(top.args, code, "", errors), "Broken pipe")
+
+    def test_top_shows_names_and_errors_in_a_harmless_form(self):
+        self.need_root()
+        names = r"\e]0;x\a\x9b2J", "home"
+        sites = ", ".join(f'{{ site_id: "{name}", type: local }}' for name in names)
+        self.write("sites.yml", f"sites: [{sites}]\n")
+        with subprocess.Popen([program.exporter, "top", "--interval=60s"], cwd=self.folder, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL) as top:
+            try:
+                lines = [top.stdout.readline() for _ in range(4)]
+            finally:
+                top.send_signal(signal.SIGHUP)
+            top.stdout.read()
+            self.assertEqual(top.wait(program.TIME_LIMIT), 0)
+        self.assertEqual([line[:31] for line in lines[1:]],
+                         [b"SITE                     TUNNEL", b"\\x1b]0;x\\x07\\xc2\\x9b2J   -     ",
+                          b"home                     -     "])
+
+
 class Host(program.ProgramTest):
+    def test_the_terminal_was_closed(self):
+        self.need_root()
+        running = program.RunningExporter(self, QUIET % ("sites_file: sites.yml", self.folder))
+        with running:
+            running.process.send_signal(signal.SIGHUP)
+            self.assertEqual(running.process.wait(program.TIME_LIMIT), 0, running.log())
+        self.assertIn("ending: detaching", running.log())
+
+    def test_nohup(self):
+        self.need_root()
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            running = program.RunningExporter(self, QUIET % ("sites_file: sites.yml", self.folder))
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        with running:
+            running.process.send_signal(signal.SIGHUP)
+            running.wait_until_source_is("sites_file", 0)
+
     def test_port_in_use(self):
         self.need_root()
         self.write("config.yml", QUIET % ("sites_file: sites.yml", self.folder))

@@ -3,15 +3,25 @@
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/if_ether.h>
+#include <linux/pkt_cls.h>
+#include <linux/rtnetlink.h>
 #include <netinet/udp.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <thread>
 
+#include "loader/netlink.h"
 #include "loader/traffic_program.h"
 #include "tests/kernel/expected_traffic.h"
 #include "tests/support/packet_builder.h"
@@ -175,8 +185,8 @@ std::uint32_t program_id(int fd) {
 }
 
 // The kernel frees programs some time after their last use.
-bool gone(std::uint32_t id) {
-    for (int attempt = 0; attempt < 100; ++attempt) {
+bool gone(std::uint32_t id, int attempts = 100) {
+    for (int attempt = 0; attempt < attempts; ++attempt) {
         const UniqueFd fd(bpf_prog_get_fd_by_id(id));
         if (!fd)
             return true;
@@ -238,6 +248,201 @@ TEST_P(TrafficDevice, LeavesTheFilterOfSomebodyElse) {
         filter.prog_fd = filter.prog_id = filter.flags = 0;
         EXPECT_EQ(bpf_tc_query(&hook, &filter), 0);
     }
+}
+
+// A program that lets every packet pass and ends the chain.
+UniqueFd chain_end() {
+    const bpf_insn instructions[] = {
+        {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .src_reg = 0, .off = 0, .imm = TC_ACT_OK},
+        {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0},
+    };
+    return UniqueFd(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "chain_end", "GPL", instructions,
+                                  std::size(instructions), nullptr));
+}
+
+bool add_filter(const TunDevice& device, int point, int program_fd, std::uint32_t priority) {
+    const bpf_tc_hook hook = clsact_of(device, point);
+    bpf_tc_opts filter{};
+    filter.sz = sizeof filter;
+    filter.handle = 1;
+    filter.priority = priority;
+    filter.prog_fd = program_fd;
+    return bpf_tc_attach(&hook, &filter) == 0;
+}
+
+TEST_P(TrafficDevice, ComesBeforeAProgramThatEndsTheChain) {
+    const UniqueFd foreign = chain_end();
+    ASSERT_TRUE(foreign);
+    std::vector<UniqueFd> links;
+    if (GetParam() == HookMode::tcx) {
+        // BPF_TCX_INGRESS and BPF_TCX_EGRESS, which headers before Linux 6.6 lack.
+        for (const int point : {46, 47}) {
+            const int device = static_cast<int>(device_->interface().index);
+            const auto type = static_cast<bpf_attach_type>(point);
+            links.emplace_back(bpf_link_create(foreign.get(), device, type, nullptr));
+            ASSERT_TRUE(links.back()) << std::strerror(errno);
+        }
+    } else {
+        ASSERT_FALSE(has_clsact(*device_));
+        for (const std::uint32_t priority : {1U, 2U}) {
+            ASSERT_TRUE(add_filter(*device_, BPF_TC_INGRESS, foreign.get(), priority));
+            ASSERT_TRUE(add_filter(*device_, BPF_TC_EGRESS, foreign.get(), priority));
+        }
+    }
+    const TrafficProgram program = attached();
+    exchange();
+    read_everything();
+    expected_.expect_slots(program);
+}
+
+using ClsactDevice = TrafficDevice;
+INSTANTIATE_TEST_SUITE_P(Hooks, ClsactDevice, testing::Values(HookMode::clsact),
+                         [](const auto&) { return "clsact"; });
+
+TEST_P(ClsactDevice, SharesAPriority) {
+    const TrafficProgram other = load();
+    ASSERT_FALSE(has_clsact(*device_));
+    ASSERT_TRUE(add_filter(*device_, BPF_TC_INGRESS, other.program_fd(TRAFFIC_INGRESS), 1));
+    ASSERT_TRUE(add_filter(*device_, BPF_TC_EGRESS, other.program_fd(TRAFFIC_EGRESS), 1));
+    const TrafficProgram program = attached();
+    exchange();
+    read_everything();
+    expected_.expect_slots(program);
+    expected_.expect_slots(other);
+}
+
+// Filters of one priority are of one kind and one protocol.
+TEST_P(ClsactDevice, TakesTheNextPriorityWhenTheFirstIsForIpv4Only) {
+    const UniqueFd foreign = chain_end();
+    ASSERT_FALSE(has_clsact(*device_));
+    auto socket = NetlinkSocket::open(NETLINK_ROUTE);
+    ASSERT_TRUE(socket);
+    std::array<char, 256> buffer{};
+    nlmsghdr* const request = mnl_nlmsg_put_header(buffer.data());
+    request->nlmsg_type = RTM_NEWTFILTER;
+    request->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+    auto* const place = static_cast<tcmsg*>(mnl_nlmsg_put_extra_header(request, sizeof(tcmsg)));
+    place->tcm_ifindex = static_cast<int>(device_->interface().index);
+    place->tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
+    place->tcm_info = TC_H_MAKE(1U << 16, htons(ETH_P_IP));
+    mnl_attr_put_strz(request, TCA_KIND, "bpf");
+    nlattr* const options = mnl_attr_nest_start(request, TCA_OPTIONS);
+    mnl_attr_put_u32(request, TCA_BPF_FD, static_cast<std::uint32_t>(foreign.get()));
+    mnl_attr_put_strz(request, TCA_BPF_NAME, "chain_end");
+    mnl_attr_nest_end(request, options);
+    const auto added = socket->exchange(request, [](const nlmsghdr&) { return Result<void>(); });
+    ASSERT_TRUE(added) << added.error().message();
+    TrafficProgram program = attached();
+    EXPECT_TRUE(program.attached());
+    TrafficProgram next = load();
+    ASSERT_TRUE(next.take_over(program));
+    EXPECT_TRUE(next.attached());
+    EXPECT_FALSE(program.attached());
+}
+
+// Attaches a program as another exporter would, in a process that ends without detaching. Writes the number
+// of its ingress program.
+[[noreturn]] void attach_and_die(TrafficProgram program, const WireGuardInterface& interface, int report) {
+    std::uint32_t id = 0;
+    if (program.attach(interface, HookMode::clsact))
+        id = program_id(program.program_fd(TRAFFIC_INGRESS));
+    _exit(write(report, &id, sizeof id) == sizeof id ? 0 : 1);
+}
+
+TEST_P(ClsactDevice, ReplacesWhatAKilledExporterLeft) {
+    int report[2];
+    ASSERT_EQ(pipe2(report, O_CLOEXEC), 0);
+    const UniqueFd ends[] = {UniqueFd(report[0]), UniqueFd(report[1])};
+    const pid_t child = fork();
+    if (child == 0)
+        attach_and_die(load(), device_->interface(), report[1]);
+    waitpid(child, nullptr, 0);
+    std::uint32_t left = 0;
+    ASSERT_EQ(read(report[0], &left, sizeof left), ssize_t{sizeof left});
+    ASSERT_TRUE(UniqueFd(bpf_prog_get_fd_by_id(left)));
+    const TrafficProgram program = attached();
+    EXPECT_TRUE(gone(left));
+    EXPECT_TRUE(program.attached());
+}
+
+// The number of its process means another one here, or none: here, one that has ended.
+TEST_P(ClsactDevice, LeavesTheFilterOfAnotherPidNamespace) {
+    int report[2];
+    ASSERT_EQ(pipe2(report, O_CLOEXEC), 0);
+    const UniqueFd ends[] = {UniqueFd(report[0]), UniqueFd(report[1])};
+    pid_t unused = 2;
+    while (kill(unused, 0) == 0)
+        ++unused;
+    const pid_t child = fork();
+    if (child == 0) {
+        if (unshare(CLONE_NEWPID) != 0)
+            _exit(1);
+        const pid_t first = fork();
+        if (first != 0)
+            _exit(waitpid(first, nullptr, 0) == first ? 0 : 1);
+        // Process 1 of the namespace; the next ones are 2, 3 and so on.
+        for (pid_t next = 0; next < unused;) {
+            next = fork();
+            if (next == 0 && getpid() == unused)
+                attach_and_die(load(), device_->interface(), report[1]);
+            if (next <= 0)
+                _exit(0);
+            waitpid(next, nullptr, 0);
+        }
+        _exit(0);
+    }
+    waitpid(child, nullptr, 0);
+    std::uint32_t other = 0;
+    ASSERT_EQ(read(report[0], &other, sizeof other), ssize_t{sizeof other});
+    {
+        const TrafficProgram program = attached();
+        EXPECT_TRUE(program.attached());
+    }
+    EXPECT_FALSE(gone(other, 20));
+    EXPECT_TRUE(has_clsact(*device_));
+}
+
+// Detaches the tcx link of a program as "bpftool link detach" does.
+bool detach_link(std::uint32_t program) {
+    std::uint32_t id = 0;
+    while (bpf_link_get_next_id(id, &id) == 0) {
+        const UniqueFd link(bpf_link_get_fd_by_id(id));
+        bpf_link_info info{};
+        std::uint32_t length = sizeof info;
+        if (link && bpf_link_get_info_by_fd(link.get(), &info, &length) == 0 && info.prog_id == program)
+            return bpf_link_detach(link.get()) == 0;
+    }
+    return false;
+}
+
+TEST_P(TrafficDevice, KnowsThatOneDirectionWasDetached) {
+    for (const traffic_direction direction : {TRAFFIC_INGRESS, TRAFFIC_EGRESS}) {
+        const TrafficProgram program = attached();
+        EXPECT_TRUE(program.attached());
+        if (GetParam() == HookMode::tcx) {
+            ASSERT_TRUE(detach_link(program_id(program.program_fd(direction))));
+        } else {
+            // All filters of a direction.
+            bpf_tc_hook hook =
+                clsact_of(*device_, direction == TRAFFIC_INGRESS ? BPF_TC_INGRESS : BPF_TC_EGRESS);
+            ASSERT_EQ(bpf_tc_hook_destroy(&hook), 0);
+        }
+        EXPECT_FALSE(program.attached());
+    }
+}
+
+TEST_P(TrafficDevice, KnowsThatTheQdiscOrTheInterfaceIsGone) {
+    EXPECT_FALSE(load().attached());
+    TrafficProgram program = attached();
+    if (GetParam() == HookMode::clsact) {
+        bpf_tc_hook hook = clsact_of(*device_, BPF_TC_INGRESS | BPF_TC_EGRESS);
+        ASSERT_EQ(bpf_tc_hook_destroy(&hook), 0);
+        EXPECT_FALSE(program.attached());
+        ASSERT_TRUE(program.attach(device_->interface(), GetParam()));
+        EXPECT_TRUE(program.attached());
+    }
+    device_.reset();
+    EXPECT_FALSE(program.attached());
 }
 
 TEST_P(TrafficDevice, CountsEveryPacketOnceWhileProgramsAreReplaced) {

@@ -98,16 +98,21 @@ TEST(FindNetworkNamespaces, TakesANameUnderRunNetns) {
                 AllOf(HasSubstr("is not a network namespace"), HasSubstr("HINT")));
     ASSERT_TRUE(found) << found.error().message();
     EXPECT_EQ(found->front().id, child.netns().id);
+    // The process may end before the mount does.
     const NetworkNamespace* listed = find_by_id(*all, child.netns().id);
     ASSERT_NE(listed, nullptr);
     EXPECT_EQ(listed->name, name);
+    EXPECT_EQ(listed->path, path);
     ASSERT_FALSE(unknown);
-    EXPECT_THAT(unknown.error().hint, HasSubstr(name));
+    const std::string& hint = unknown.error().hint;
+    EXPECT_THAT(hint, HasSubstr(name));
+    EXPECT_EQ(hint.find(name), hint.rfind(name)) << hint;
 }
 
 struct BadSelector {
     const char* selector;
     const char* error;
+    int code;
 };
 class FindNetworkNamespacesRefuses : public testing::TestWithParam<BadSelector> {};
 
@@ -116,18 +121,22 @@ TEST_P(FindNetworkNamespacesRefuses, WithAHint) {
     ASSERT_FALSE(found);
     EXPECT_THAT(found.error().what, HasSubstr(GetParam().error));
     EXPECT_FALSE(found.error().hint.empty());
+    EXPECT_EQ(found.error().code, GetParam().code);
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Selectors, FindNetworkNamespacesRefuses,
-    testing::Values(BadSelector{"", "there is no network namespace ''"},
-                    BadSelector{"pid:", "names no process"}, BadSelector{"pid:-1", "names no process"},
-                    BadSelector{"pid:12x", "names no process"}, BadSelector{"pid:1073741824", "No such file"},
-                    BadSelector{"/nowhere/at/all", "No such file"},
-                    BadSelector{"/proc/self/ns/mnt", "is not a network namespace"},
-                    BadSelector{"/dev/null", "is not a network namespace"},
-                    BadSelector{"../../etc/passwd", "there is no network namespace"},
-                    BadSelector{"container:pangolin_exporter-never-made", "there is no container"}),
+    testing::Values(BadSelector{"", "there is no network namespace ''", EINVAL},
+                    BadSelector{"pid:", "names no process", EINVAL},
+                    BadSelector{"pid:-1", "names no process", EINVAL},
+                    BadSelector{"pid:12x", "names no process", EINVAL},
+                    BadSelector{"pid:1073741824", "No such file", ENOENT},
+                    BadSelector{"pangolin_exporter-never-made", "there is no network namespace", ENOENT},
+                    BadSelector{"/nowhere/at/all", "No such file", ENOENT},
+                    BadSelector{"/proc/self/ns/mnt", "is not a network namespace", EINVAL},
+                    BadSelector{"/dev/null", "is not a network namespace", EINVAL},
+                    BadSelector{"../../etc/passwd", "there is no network namespace", EINVAL},
+                    BadSelector{"container:pangolin_exporter-never-made", "there is no container", ENOENT}),
     [](const auto& instance) { return "Row" + std::to_string(instance.index); });
 
 TEST(NetworkNamespaceFinder, KeepsNoDescriptorAndForgetsWhatIsGone) {
@@ -176,11 +185,46 @@ TEST(RunInNetworkNamespace, PassesErrorsAndExceptionsOn) {
     EXPECT_THAT(thrown.error().what, HasSubstr("out of luck"));
 }
 
+TEST(RunInNetworkNamespace, EntersByAnotherProcessWhenTheOneOfThePathHasEnded) {
+    pid_t second = 0;
+    int ends[2];
+    ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+    const UniqueFd reader(ends[0]);
+    const UniqueFd writer(ends[1]);
+    NamespaceChild first(NamespaceChild::Mounts::shared, [&] {
+        const pid_t pid = fork();
+        if (pid == 0) {
+            alarm(60);
+            while (true)
+                pause();
+        }
+        return pid > 0 && write(writer.get(), &pid, sizeof pid) == sizeof pid;
+    });
+    PANGOLIN_REQUIRE_ROOT();
+    ASSERT_TRUE(first.running()) << no_privilege;
+    ASSERT_EQ(read(reader.get(), &second, sizeof second), ssize_t{sizeof second});
+    const NetworkNamespace netns = first.netns();
+    first.end();
+    std::optional<NetworkNamespaceId> inside;
+    const auto note = [&](const NetworkNamespace&) -> Result<void> {
+        struct stat file{};
+        if (stat("/proc/thread-self/ns/net", &file) == 0)
+            inside = NetworkNamespaceId{file.st_dev, file.st_ino};
+        return {};
+    };
+    const auto done = visit_network_namespaces({netns}, note);
+    kill(second, SIGKILL);
+    ASSERT_TRUE(done) << done.error().message();
+    EXPECT_EQ(inside, netns.id);
+}
+
 TEST(RunInNetworkNamespace, SaysThatTheNamespaceIsGone) {
     NamespaceChild child;
     PANGOLIN_REQUIRE_ROOT();
     ASSERT_TRUE(child.running()) << no_privilege;
     const NetworkNamespace netns = child.netns();
+    // Keeps its number from being given to a namespace of another test.
+    const UniqueFd holder(open(netns.path.c_str(), O_RDONLY | O_CLOEXEC));
     child.end();
     const auto nothing = [] { return Result<void>(); };
     EXPECT_EQ(run_in_network_namespace(netns, nothing).error().code, ENOENT);

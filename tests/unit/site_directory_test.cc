@@ -7,6 +7,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <map>
 #include <sstream>
 
 #include "userspace/metadata/site_rows.h"
@@ -120,7 +121,7 @@ TEST(SiteDirectory, MalformedFieldsLeaveTheSite) {
          [](const Site& site) { EXPECT_EQ(site.type, SiteType::newt); }},
         {"odd online", [](SiteRow& row) { row.online = 2; }, "online is 2",
          [](const Site& site) { EXPECT_FALSE(site.online); }},
-        {"the reserved label", [](SiteRow& row) { row.nice_id = "unassigned"; }, "already",
+        {"the reserved label", [](SiteRow& row) { row.nice_id = "unassigned"; }, "too; this one becomes",
          [](const Site& site) { EXPECT_EQ(site.site_id, "home/unassigned"); }},
         {"everything NULL",
          [](SiteRow& row) {
@@ -147,14 +148,51 @@ TEST(SiteDirectory, MalformedFieldsLeaveTheSite) {
 
 TEST(SiteDirectory, LabelsNameOneSiteOnly) {
     SiteRowReader reader(SiteLabel::nice_id);
-    // The oldest keeps the bare name, and what comes later never renames it.
     EXPECT_THAT(labels(reader.read({newt(1, "web", "home"), newt(2, "web", "work"), newt(3, "db", "home")})),
-                ElementsAre("db", "web", "work/web"));
+                ElementsAre("db", "home/web", "work/web"));
+    EXPECT_EQ(reader.problems().size(), 2U);
     // Three alike, and one that has taken the way out.
     EXPECT_THAT(labels(reader.read({newt(1, "web", "home"), newt(2, "work/web", "x"), newt(3, "web", "work"),
                                     newt(4, "web", "work")})),
-                ElementsAre("web", "work/web", "work/web#3", "work/web#4"));
-    EXPECT_EQ(reader.problems().size(), 2U);
+                ElementsAre("home/web", "work/web#3", "work/web#4", "x/work/web#2"));
+    EXPECT_EQ(reader.problems().size(), 4U);
+    // The traffic of no site has a name, too.
+    EXPECT_THAT(labels(reader.read({newt(1, "unassigned")})), ElementsAre("home/unassigned"));
+    // Rows that no Pangolin would write.
+    EXPECT_THAT(labels(reader.read({newt(1, "web"), newt(1, "web"), newt(2, "home/web#1")})),
+                ElementsAre("home/web#1", "home/web#1#1", "home/web#1#2"));
+}
+
+TEST(SiteDirectory, NoSiteInheritsTheLabelOfADeletedOne) {
+    const std::vector<std::vector<SiteRow>> cases{
+        {newt(1, "web", "home"), newt(2, "web", "work"), newt(3, "web", "lab")},
+        {newt(1, "web", "home"), newt(2, "web", "home"), newt(3, "web", "home")},
+        {newt(1, "home/web", "x"), newt(2, "web", "home"), newt(3, "web", "work")},
+        {newt(1, "2", "home"), newt(2, "", "home"), newt(3, "2", "home")},
+    };
+    const auto label_by_name = [](const SiteDirectory& directory) {
+        std::map<std::string, std::string> result;
+        for (const Site& site : directory.sites)
+            result[site.name] = site.site_id;
+        return result;
+    };
+    for (const std::vector<SiteRow>& rows : cases)
+        for (std::size_t deleted = 0; deleted < rows.size(); ++deleted) {
+            // Alone, together with those that came later, and gone; a label is one site's throughout.
+            std::map<std::string, std::string> owners;
+            std::vector<SiteRow> rest = rows;
+            rest.erase(rest.begin() + static_cast<std::ptrdiff_t>(deleted));
+            SiteRowReader reader(SiteLabel::nice_id);
+            const std::vector<std::vector<SiteRow>> history{{rows[deleted]}, rows,      rest,
+                                                            {rest[0]},       {rest[1]}, rows};
+            for (const std::vector<SiteRow>& now : history)
+                for (const auto& [name, label] : label_by_name(reader.read(now)))
+                    EXPECT_EQ(owners.try_emplace(label, name).first->second, name) << label;
+            // Those that stay keep their labels.
+            const auto before = label_by_name(reader.read(rows));
+            for (const auto& [name, label] : label_by_name(reader.read(rest)))
+                EXPECT_EQ(before.at(name), label);
+        }
 }
 
 TEST(SiteDirectory, LabelsByConfiguration) {
@@ -165,9 +203,9 @@ TEST(SiteDirectory, LabelsByConfiguration) {
     SiteRowReader by_id(SiteLabel::site_id);
     EXPECT_THAT(labels(by_id.read({two, one})), ElementsAre("10", "9"));
     SiteRowReader by_name(SiteLabel::name);
-    EXPECT_THAT(labels(by_name.read({two, one})), ElementsAre("Home", "home/Home"));
+    EXPECT_THAT(labels(by_name.read({two, one})), ElementsAre("home/Home#10", "home/Home#9"));
     one.name.reset();
-    EXPECT_THAT(labels(by_name.read({two, one})), ElementsAre("10", "Home"));
+    EXPECT_THAT(labels(by_name.read({two, one})), ElementsAre("10", "home/Home#9"));
 }
 
 TEST(SiteDirectory, ProblemsAreLoggedOnce) {

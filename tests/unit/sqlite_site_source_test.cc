@@ -134,7 +134,7 @@ TEST_F(SqliteSiteSource, MalformedRowsDoNotHideTheOthers) {
           "4,'other','office',1,'O',NULL,'::/129','newt',1",
           "5,'org',x'ff00fe',1,x'ff',x'00',x'00','newt','text'", "6,'org','',1,'','','','',1"})
         writer->must(pangolin_site("exitNodeSubnet", row));
-    EXPECT_THAT(labels(), ElementsAre("3", "6", "office", "other/office", "s-abc",
+    EXPECT_THAT(labels(), ElementsAre("3", "6", "org/office", "other/office", "s-abc",
                                       "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"));
 }
 

@@ -44,6 +44,16 @@ TEST(Text, SuggestionListsWhatIsValid) {
     EXPECT_EQ(suggestion("zzz", words, "keys"), "Valid keys are port, listen.");
 }
 
+TEST(Text, EscapedDoesNothingToATerminal) {
+    EXPECT_EQ(escaped("h\xc3\xa9llo \\"), "h\xc3\xa9llo \\");
+    EXPECT_EQ(escaped("a\r\n\x1b]0;x\x07\x7f"), R"(a\x0d\x0a\x1b]0;x\x07\x7f)");
+    EXPECT_EQ(escaped("\xc2\x9b"
+                      "2J\xc2\xa0"),
+              "\\xc2\\x9b2J\xc2\xa0");
+    EXPECT_EQ(escaped("\x9b"), R"(\x9b)");
+    EXPECT_EQ(escaped(std::string(1000, 'x')).size(), 1000U);
+}
+
 TEST(Text, InQuotesIsOneHarmlessLine) {
     EXPECT_EQ(in_quotes("héllo"), "'héllo'");
     EXPECT_EQ(in_quotes("a\nb\x1b[31m\x7f"), "'a\\x0ab\\x1b[31m\\x7f'");

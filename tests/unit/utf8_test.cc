@@ -39,5 +39,15 @@ TEST(Utf8, SequenceLengthIsOfTheFirstCharacter) {
     EXPECT_EQ(utf8_sequence_length("\xc0\x80"), 0U);
 }
 
+TEST(Utf8, ControlLengthIsOfTheFirstCharacter) {
+    for (const std::string_view one :
+         {std::string_view("\0a", 2), std::string_view("\x1b["), std::string_view("\x7f")})
+        EXPECT_EQ(control_length(one), 1U);
+    EXPECT_EQ(control_length("\xc2\x80"), 2U);
+    EXPECT_EQ(control_length("\xc2\x9f["), 2U);
+    for (const std::string_view none : {"", "a", " ", "\xc2\xa0", "\xc2", "\x9b", "\xc3\x9b"})
+        EXPECT_EQ(control_length(none), 0U);
+}
+
 }  // namespace
 }  // namespace pangolin

@@ -27,16 +27,28 @@ bool is_placeholder(const IpPrefix& prefix) {
     return host == 0 && prefix.length == max_prefix_length(prefix.network.family);
 }
 
+// Replaces each label that is in `shared`, after adding those that are there twice.
+template <class MakeLabel>
+void replace_shared(std::vector<std::string>& labels, std::set<std::string>& shared, MakeLabel make_label) {
+    std::set<std::string_view> seen;
+    for (const std::string& label : labels)
+        if (!seen.insert(label).second)
+            shared.insert(label);
+    for (std::size_t i = 0; i < labels.size(); ++i)
+        if (shared.contains(labels[i]))
+            labels[i] = make_label(i);
+}
+
 }  // namespace
 
 SiteDirectory SiteRowReader::read(const std::vector<SiteRow>& rows) {
     problems_.clear();
     SiteDirectory directory;
     directory.sites.reserve(rows.size());
-    std::set<std::string> taken{std::string(unassigned_site_id)};
-    for (const SiteRow& row : rows) {
-        directory.sites.push_back(interpret(row));
-        directory.sites.back().site_id = unique_label(row, taken);
+    std::vector<std::string> labels = unique_labels(rows);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        directory.sites.push_back(interpret(rows[i]));
+        directory.sites.back().site_id = std::move(labels[i]);
     }
     std::ranges::sort(directory.sites, {}, &Site::site_id);
     for (const std::string& problem : problems_)
@@ -95,16 +107,30 @@ std::string SiteRowReader::label_of(const SiteRow& row) {
     return std::to_string(row.site_id);
 }
 
-std::string SiteRowReader::unique_label(const SiteRow& row, std::set<std::string>& taken) {
-    std::string bare = label_of(row);
-    if (taken.insert(bare).second)
-        return bare;
-    std::string label = fmt::format("{}/{}", valid_utf8(row.organisation.value_or("")), bare);
-    while (!taken.insert(label).second)
-        label += fmt::format("#{}", row.site_id);
-    report(row, fmt::format("another site is called {} already; this one becomes {}", in_quotes(bare),
-                            in_quotes(label)));
-    return label;
+std::vector<std::string> SiteRowReader::unique_labels(const std::vector<SiteRow>& rows) {
+    std::vector<std::string> bare;
+    bare.reserve(rows.size());
+    for (const SiteRow& row : rows)
+        bare.push_back(label_of(row));
+    const auto with_organisation = [&](std::size_t i) {
+        return fmt::format("{}/{}", valid_utf8(rows[i].organisation.value_or("")), bare[i]);
+    };
+    std::vector<std::string> labels = bare;
+    replace_shared(labels, shared_, with_organisation);
+    replace_shared(labels, shared_in_organisation_, [&](std::size_t i) {
+        return fmt::format("{}#{}", with_organisation(i), rows[i].site_id);
+    });
+    // Still shared by names that were made up to collide.
+    std::set<std::string_view> taken{unassigned_site_id};
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        while (taken.contains(labels[i]))
+            labels[i] += fmt::format("#{}", rows[i].site_id);
+        taken.insert(labels[i]);
+        if (labels[i] != bare[i])
+            report(rows[i], fmt::format("other sites have or had the name {}, too; this one becomes {}",
+                                        in_quotes(bare[i]), in_quotes(labels[i])));
+    }
+    return labels;
 }
 
 std::string SiteRowReader::text(const SiteRow& row, std::string_view column,

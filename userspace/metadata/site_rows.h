@@ -30,9 +30,10 @@ struct SiteRow {
 // Interprets rows. A field that makes no sense is left out with a warning; its site stays.
 //
 // The label site_id must name one site only, but Pangolin's niceId is unique per organisation and a name not
-// even that. The oldest site (lowest siteId) keeps the bare label, so that nothing which happens in another
-// organisation later renames its series; each further one becomes "ORGANISATION/LABEL", and should that be
-// taken as well "ORGANISATION/LABEL#SITEID". Sites without the chosen column are called by their siteId.
+// even that. All sites that share a label become "ORGANISATION/LABEL", and all that share what this gives
+// "ORGANISATION/LABEL#SITEID". None of them keeps the label, and none gets it back when it is the last
+// one: it would continue the series of a site that was deleted. Sites without the chosen column are
+// called by their siteId.
 //
 // Not thread-safe.
 class SiteRowReader {
@@ -48,13 +49,16 @@ class SiteRowReader {
   private:
     Site interpret(const SiteRow& row);
     std::string label_of(const SiteRow& row);
-    std::string unique_label(const SiteRow& row, std::set<std::string>& taken);
+    std::vector<std::string> unique_labels(const std::vector<SiteRow>& rows);
     std::string text(const SiteRow& row, std::string_view column, const std::optional<std::string>& value);
     std::optional<WireGuardKey> key(const SiteRow& row, std::string_view column,
                                     const std::optional<std::string>& value);
     void report(const SiteRow& row, std::string_view what);
 
     SiteLabel label_;
+    // Labels that are no site's any more, as the column gives them and with the organisation.
+    std::set<std::string> shared_{std::string(unassigned_site_id)};
+    std::set<std::string> shared_in_organisation_{std::string(unassigned_site_id)};
     std::set<std::string> problems_;
     std::set<std::string> known_problems_;
 };

@@ -14,8 +14,16 @@ namespace {
 
 constexpr std::size_t longest_quotation = 60;
 
-bool is_control(char byte) {
-    return static_cast<std::uint8_t>(byte) < 0x20 || byte == 0x7f;
+// Appends the first character of `text` in a harmless form; its length in `text`.
+std::size_t append_escaped(std::string_view text, std::string& out) {
+    const std::size_t length = utf8_sequence_length(text);
+    if (length > 0 && control_length(text) == 0) {
+        out += text.substr(0, length);
+        return length;
+    }
+    // One byte alone: the second byte of a C1 control is no character then, and is escaped in its turn.
+    out += fmt::format("\\x{:02x}", static_cast<std::uint8_t>(text.front()));
+    return 1;
 }
 
 // Damerau-Levenshtein distance in its restricted form (no character is edited twice).
@@ -53,19 +61,19 @@ std::string folded(std::string_view text) {
 
 }  // namespace
 
+std::string escaped(std::string_view text) {
+    std::string result;
+    while (!text.empty())
+        text.remove_prefix(append_escaped(text, result));
+    return result;
+}
+
 std::string in_quotes(std::string_view text) {
     std::string result = "'";
     for (std::size_t i = 0; i < text.size();) {
         if (i >= longest_quotation)
             return result + "...'";
-        const std::size_t length = utf8_sequence_length(text.substr(i));
-        if (length == 0 || is_control(text[i])) {
-            result += fmt::format("\\x{:02x}", static_cast<std::uint8_t>(text[i]));
-            ++i;
-        } else {
-            result += text.substr(i, length);
-            i += length;
-        }
+        i += append_escaped(text.substr(i), result);
     }
     return result + "'";
 }

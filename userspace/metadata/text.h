@@ -8,8 +8,11 @@
 
 namespace pangolin {
 
-// `text` in single quotes for a message of one line: control characters and bytes that are not UTF-8
-// become \xNN, and what exceeds about 60 bytes is cut off.
+// `text` in one line that does nothing to a terminal: the bytes of control characters (C0, DEL, C1), and
+// those that are not UTF-8, become \xNN.
+std::string escaped(std::string_view text);
+
+// `text` in single quotes for a message of one line: escaped(), and what exceeds about 60 bytes is cut off.
 std::string in_quotes(std::string_view text);
 
 // The candidate that `text` is most likely a misspelling of, by insertions, deletions, replacements and
