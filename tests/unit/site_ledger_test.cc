@@ -37,6 +37,19 @@ TEST(SiteLedger, ASiteThatNoPeerMentionsIsDown) {
     EXPECT_EQ(ledger.of("a").uptime_seconds, 0.0);
 }
 
+TEST(SiteLedger, KeepsAReadingUntilItIsTaken) {
+    SiteLedger ledger;
+    WireGuardKey key;
+    key.bytes.fill(7);
+    EXPECT_FALSE(ledger.take_reading(key));
+    ledger.keep_reading(key, {.receive_bytes = 5, .transmit_bytes = 6});
+    const auto reading = ledger.take_reading(key);
+    ASSERT_TRUE(reading);
+    EXPECT_EQ(reading->receive_bytes, 5U);
+    EXPECT_EQ(reading->transmit_bytes, 6U);
+    EXPECT_FALSE(ledger.take_reading(key)) << "credited twice otherwise";
+}
+
 TEST(SiteLedger, ReferencesStayValid) {
     SiteLedger ledger;
     SiteAccount& first = ledger.of("a");
