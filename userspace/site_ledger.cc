@@ -10,6 +10,13 @@ SiteAccount& SiteLedger::of(std::string_view site_id) {
     return account;
 }
 
+void SiteLedger::keep_reading(const WireGuardKey& key, const TunnelReading& reading) {
+    // Keys that never come back (newt makes a new one at each start) must not pile up for years.
+    if (readings_.size() >= max_readings)
+        readings_.clear();
+    readings_[key] = reading;
+}
+
 std::optional<TunnelReading> SiteLedger::take_reading(const WireGuardKey& key) {
     const auto found = readings_.find(key);
     if (found == readings_.end())

@@ -42,8 +42,9 @@ class SiteLedger {
 
     // Readings that are in the accounts, of peers whose interface is not watched any more: an interface may
     // be lost from sight for a moment, and its counters go on meanwhile. take_reading() forgets what it
-    // returns.
-    void keep_reading(const WireGuardKey& key, const TunnelReading& reading) { readings_[key] = reading; }
+    // returns. At most max_readings are kept.
+    static constexpr std::size_t max_readings = 65536;
+    void keep_reading(const WireGuardKey& key, const TunnelReading& reading);
     std::optional<TunnelReading> take_reading(const WireGuardKey& key);
 
     // A poll: all sites are down until a peer says otherwise; at its end, time since the last one is added to

@@ -20,6 +20,9 @@ enum traffic_direction { TRAFFIC_INGRESS, TRAFFIC_EGRESS, TRAFFIC_DIRECTIONS };
 /* By the IP header's protocol; every fragment of a datagram carries it. ICMP includes ICMPv6. */
 enum traffic_protocol { TRAFFIC_TCP, TRAFFIC_UDP, TRAFFIC_ICMP, TRAFFIC_OTHER, TRAFFIC_PROTOCOLS };
 
+/* Masks in traffic.bpf.c keep array indexes in bounds for the verifier. */
+PANGOLIN_STATIC_ASSERT(TRAFFIC_DIRECTIONS == 2 && TRAFFIC_PROTOCOLS == 4, "used as masks of 1 and 2 bits");
+
 /* Wire packets and their bytes, IP header included. */
 struct traffic_count {
     __u64 packets;

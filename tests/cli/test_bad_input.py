@@ -14,6 +14,8 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import urllib.error
+import urllib.request
 
 import program
 
@@ -219,6 +221,32 @@ class Host(program.ProgramTest):
             port = taken.getsockname()[1]
             result = self.run_program(f"--web.listen-address=127.0.0.1:{port}")
         self.assert_one_error(result, 1, f"port {port} on 127.0.0.1 is in use")
+
+    def test_no_btf(self):
+        """A kernel without type information: traffic is counted all the same."""
+        self.need_root()
+        hide = 'mount -t tmpfs none /sys/kernel/btf && exec "$0" "$@"'
+        command = ["unshare", "--mount", "sh", "-c", hide, program.exporter]
+        self.write("config.yml", QUIET % ("sites_file: sites.yml", self.folder))
+        result = self.run_program("check", f"--config.file={self.folder / 'config.yml'}", command=command)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.assertRegex(result.stdout, r"(?m)^missing +btf ")
+        self.assertRegex(result.stdout, r"(?m)^ok +bpf ")
+
+    def test_no_wireguard(self):
+        """It waits for one, says so once, and is not ready."""
+        self.need_root()
+        self.write("sites.yml", "sites: []\n")
+        with program.RunningExporter(self, QUIET % ("sites_file: sites.yml", self.folder)) as running:
+            running.wait_until_source_is("wireguard", 0)
+            running.wait_until_source_is("sites_file", 1)
+            told = [line for line in running.log().splitlines() if "no WireGuard interface" in line]
+            self.assertEqual(len(told), 1, running.log())
+            self.assertRegex(told[0], r"\(HINT: .+\)")
+            with self.assertRaises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(running.url + "/readyz", timeout=program.TIME_LIMIT)
+            self.assertEqual(refused.exception.code, 503)
+            self.assertIn("no WireGuard interface", refused.exception.read().decode())
 
     def test_no_privileges(self):
         self.need_root()
