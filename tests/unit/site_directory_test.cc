@@ -148,13 +148,14 @@ TEST(SiteDirectory, MalformedFieldsLeaveTheSite) {
 
 TEST(SiteDirectory, LabelsNameOneSiteOnly) {
     SiteRowReader reader(SiteLabel::nice_id);
-    EXPECT_THAT(labels(reader.read({newt(1, "web", "home"), newt(2, "web", "work"), newt(3, "db", "home")})),
-                ElementsAre("db", "home/web", "work/web"));
+    EXPECT_THAT(
+        labels(reader.read({newt(1, "web", "home"), newt(2, "web", "office"), newt(3, "db", "home")})),
+        ElementsAre("db", "home/web", "office/web"));
     EXPECT_EQ(reader.problems().size(), 2U);
     // Three alike, and one that has taken the way out.
-    EXPECT_THAT(labels(reader.read({newt(1, "web", "home"), newt(2, "work/web", "x"), newt(3, "web", "work"),
-                                    newt(4, "web", "work")})),
-                ElementsAre("home/web", "work/web#3", "work/web#4", "x/work/web#2"));
+    EXPECT_THAT(labels(reader.read({newt(1, "web", "home"), newt(2, "office/web", "x"),
+                                    newt(3, "web", "office"), newt(4, "web", "office")})),
+                ElementsAre("home/web", "office/web#3", "office/web#4", "x/office/web#2"));
     EXPECT_EQ(reader.problems().size(), 4U);
     // The traffic of no site has a name, too.
     EXPECT_THAT(labels(reader.read({newt(1, "unassigned")})), ElementsAre("home/unassigned"));
@@ -165,9 +166,9 @@ TEST(SiteDirectory, LabelsNameOneSiteOnly) {
 
 TEST(SiteDirectory, NoSiteInheritsTheLabelOfADeletedOne) {
     const std::vector<std::vector<SiteRow>> cases{
-        {newt(1, "web", "home"), newt(2, "web", "work"), newt(3, "web", "lab")},
+        {newt(1, "web", "home"), newt(2, "web", "office"), newt(3, "web", "lab")},
         {newt(1, "web", "home"), newt(2, "web", "home"), newt(3, "web", "home")},
-        {newt(1, "home/web", "x"), newt(2, "web", "home"), newt(3, "web", "work")},
+        {newt(1, "home/web", "x"), newt(2, "web", "home"), newt(3, "web", "office")},
         {newt(1, "2", "home"), newt(2, "", "home"), newt(3, "2", "home")},
     };
     const auto label_by_name = [](const SiteDirectory& directory) {
