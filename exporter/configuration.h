@@ -9,7 +9,7 @@
 
 #include "exporter/listen_address.h"
 #include "loader/base/error.h"
-#include "loader/traffic_hook.h"
+#include "loader/network_hook.h"
 #include "userspace/metadata/site_directory.h"
 
 namespace pangolin {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "loader/base/error.h"
-#include "loader/traffic_hook.h"
+#include "loader/network_hook.h"
 #include "loader/wireguard_interface.h"
 
 namespace pangolin {

@@ -124,8 +124,8 @@ Result<void> TrafficProgram::map_memory() {
 
 Result<void> TrafficProgram::attach(const WireGuardInterface& interface, HookMode mode) {
     // Before, and not after: both would be in the same place of a clsact.
-    hook_ = TrafficHook();
-    auto hook = TrafficHook::attach(interface, mode, programs());
+    hook_ = NetworkHook();
+    auto hook = NetworkHook::attach(interface, mode, programs());
     if (!hook)
         return std::unexpected(hook.error());
     hook_ = std::move(*hook);

@@ -10,7 +10,7 @@
 #include "loader/base/ip_prefix.h"
 #include "loader/mapped_array.h"
 #include "loader/route_table.h"
-#include "loader/traffic_hook.h"
+#include "loader/network_hook.h"
 #include "loader/wireguard_interface.h"
 
 struct traffic_bpf;
@@ -74,9 +74,9 @@ class TrafficProgram {
     std::uint32_t unmatched_capacity() const;
     // None while not attached.
     HookKind hook() const { return hook_.kind(); }
-    // See TrafficHook::attached().
+    // See NetworkHook::attached().
     bool attached() const { return hook_.attached(); }
-    // See TrafficHook::set_namespace().
+    // See NetworkHook::set_namespace().
     void set_namespace(const NetworkNamespace& netns) { hook_.set_namespace(netns); }
     int program_fd(traffic_direction direction) const;
 
@@ -95,7 +95,7 @@ class TrafficProgram {
     MappedArray<traffic_counts> counters_;
     MappedArray<route_entry> route_entries_;
     MappedArray<route_pool_block> route_pools_;
-    TrafficHook hook_;
+    NetworkHook hook_;
 };
 
 }  // namespace pangolin

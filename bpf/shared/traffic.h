@@ -6,16 +6,7 @@
 #ifndef PANGOLIN_BPF_SHARED_TRAFFIC_H
 #define PANGOLIN_BPF_SHARED_TRAFFIC_H
 
-#include <linux/types.h>
-
-#ifdef __cplusplus
-#define PANGOLIN_STATIC_ASSERT static_assert
-#else
-#define PANGOLIN_STATIC_ASSERT _Static_assert
-#endif
-
-/* Ingress: from the site to this host. Egress: from this host to the site. */
-enum traffic_direction { TRAFFIC_INGRESS, TRAFFIC_EGRESS, TRAFFIC_DIRECTIONS };
+#include "bpf/shared/address.h"
 
 /* By the IP header's protocol; every fragment of a datagram carries it. ICMP includes ICMPv6. */
 enum traffic_protocol { TRAFFIC_TCP, TRAFFIC_UDP, TRAFFIC_ICMP, TRAFFIC_OTHER, TRAFFIC_PROTOCOLS };
@@ -63,8 +54,6 @@ enum traffic_loss {
  *
  * Two sets exist; the programs read the active one while userspace fills the other and then flips. A packet
  * sees the old allowed IPs or the new ones, never a mixture.
- *
- * Addresses are 128-bit numbers in host order, IPv4 as ::ffff:a.b.c.d.
  */
 enum {
     ROUTE_SETS = 2,
@@ -76,11 +65,6 @@ enum {
 
 /* Slots of the counters. 0 takes what matches no peer; peers begin at 1. */
 enum { TRAFFIC_SLOT_UNMATCHED = 0, TRAFFIC_FIRST_PEER_SLOT = 1 };
-
-struct route_address {
-    __u64 high;
-    __u64 low;
-};
 
 /* A remote address with its family, which a mapped IPv4 address in an IPv6 packet would otherwise hide. */
 struct unmatched_key {

@@ -1,4 +1,4 @@
-#include "loader/traffic_hook.h"
+#include "loader/network_hook.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -42,13 +42,13 @@ std::string_view to_string(HookKind kind) {
     return "none";
 }
 
-void TrafficHook::LinkDeleter::operator()(bpf_link* link) const {
+void NetworkHook::LinkDeleter::operator()(bpf_link* link) const {
     bpf_link__destroy(link);
 }
 
-TrafficHook& TrafficHook::operator=(TrafficHook&& other) noexcept {
+NetworkHook& NetworkHook::operator=(NetworkHook&& other) noexcept {
     // What this hook had attached ends with `old`, at the end of this function.
-    TrafficHook old(std::move(other));
+    NetworkHook old(std::move(other));
     std::swap(interface_, old.interface_);
     std::swap(kind_, old.kind_);
     std::swap(ingress_, old.ingress_);
@@ -58,7 +58,7 @@ TrafficHook& TrafficHook::operator=(TrafficHook&& other) noexcept {
     return *this;
 }
 
-TrafficHook::TrafficHook(TrafficHook&& other) noexcept
+NetworkHook::NetworkHook(NetworkHook&& other) noexcept
     : interface_(std::move(other.interface_)),
       kind_(std::exchange(other.kind_, HookKind::none)),
       ingress_(std::move(other.ingress_)),
@@ -66,14 +66,14 @@ TrafficHook::TrafficHook(TrafficHook&& other) noexcept
       attached_(std::exchange(other.attached_, {})),
       created_qdisc_(std::exchange(other.created_qdisc_, false)) {}
 
-TrafficHook::~TrafficHook() {
+NetworkHook::~NetworkHook() {
     if (kind_ == HookKind::clsact)
         detach_clsact();
 }
 
-Result<TrafficHook> TrafficHook::attach(const WireGuardInterface& interface, HookMode mode,
+Result<NetworkHook> NetworkHook::attach(const WireGuardInterface& interface, HookMode mode,
                                         ProgramPair programs) {
-    TrafficHook hook;
+    NetworkHook hook;
     hook.interface_ = interface;
     const auto attached = run_in_network_namespace(interface.netns, [&]() -> Result<void> {
         if (mode == HookMode::clsact)
@@ -90,7 +90,7 @@ Result<TrafficHook> TrafficHook::attach(const WireGuardInterface& interface, Hoo
     return hook;
 }
 
-Result<void> TrafficHook::attach_tcx(ProgramPair programs) {
+Result<void> NetworkHook::attach_tcx(ProgramPair programs) {
     const auto link_to = [this](bpf_program* program, std::string_view direction) -> Result<Link> {
         bpf_tcx_opts place{};
         place.sz = sizeof place;
@@ -113,7 +113,7 @@ Result<void> TrafficHook::attach_tcx(ProgramPair programs) {
     return {};
 }
 
-Result<void> TrafficHook::attach_clsact(ProgramPair programs) {
+Result<void> NetworkHook::attach_clsact(ProgramPair programs) {
     auto created = create_clsact(interface_);
     if (!created)
         return std::unexpected(created.error());
@@ -127,7 +127,7 @@ Result<void> TrafficHook::attach_clsact(ProgramPair programs) {
     return result;
 }
 
-void TrafficHook::detach_clsact() {
+void NetworkHook::detach_clsact() {
     auto detached = run_in_network_namespace(interface_.netns, [this]() -> Result<void> {
         remove_clsact_filters(interface_, attached_, created_qdisc_);
         return {};
@@ -138,7 +138,7 @@ void TrafficHook::detach_clsact() {
     kind_ = HookKind::none;
 }
 
-Result<void> TrafficHook::replace(ProgramPair programs) {
+Result<void> NetworkHook::replace(ProgramPair programs) {
     if (kind_ == HookKind::clsact)
         return run_in_network_namespace(interface_.netns,
                                         [&] { return set_clsact_filters(interface_, programs, attached_); });
@@ -150,7 +150,7 @@ Result<void> TrafficHook::replace(ProgramPair programs) {
     return {};
 }
 
-bool TrafficHook::attached() const {
+bool NetworkHook::attached() const {
     if (kind_ == HookKind::tcx)
         return has_interface(ingress_.get()) && has_interface(egress_.get());
     if (kind_ == HookKind::none)

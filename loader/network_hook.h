@@ -35,14 +35,14 @@ struct ProgramIds {
 // those behind it; ours pass it on. One that comes later may go in front of ours.
 //
 // Detaches at the end of its life. Enters the interface's namespace for the time of a call only.
-class TrafficHook {
+class NetworkHook {
   public:
-    TrafficHook() = default;
-    TrafficHook(TrafficHook&& other) noexcept;
-    TrafficHook& operator=(TrafficHook&& other) noexcept;
-    ~TrafficHook();
+    NetworkHook() = default;
+    NetworkHook(NetworkHook&& other) noexcept;
+    NetworkHook& operator=(NetworkHook&& other) noexcept;
+    ~NetworkHook();
 
-    static Result<TrafficHook> attach(const WireGuardInterface& interface, HookMode mode,
+    static Result<NetworkHook> attach(const WireGuardInterface& interface, HookMode mode,
                                       ProgramPair programs);
 
     // Puts `programs` in the place of those attached, atomically for each direction.
