@@ -16,6 +16,7 @@
 #include <cstring>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -53,7 +54,7 @@ struct Filter {
     bool takes_programs = false;
 };
 
-bpf_tc_hook hook_of(const WireGuardInterface& interface, bpf_tc_attach_point point) {
+bpf_tc_hook hook_of(const NetworkInterface& interface, bpf_tc_attach_point point) {
     bpf_tc_hook hook{};
     hook.sz = sizeof hook;
     hook.ifindex = static_cast<int>(interface.index);
@@ -85,7 +86,7 @@ std::string program_name(std::uint32_t id) {
 }
 
 // The filters of one direction of the interface's clsact. A priority's head is one with handle 0.
-Result<std::vector<Filter>> list_filters(const WireGuardInterface& interface, bpf_tc_attach_point point) {
+Result<std::vector<Filter>> list_filters(const NetworkInterface& interface, bpf_tc_attach_point point) {
     auto socket = NetlinkSocket::open(NETLINK_ROUTE);
     if (!socket)
         return std::unexpected(std::move(socket.error()));
@@ -121,26 +122,33 @@ bool abandoned(const bpf_tc_hook& hook, const Filter& filter, const bpf_program*
     const auto owner = static_cast<pid_t>(filter.handle & ((1U << pid_bits) - 1));
     if (tag == 0 || filter.handle >> pid_bits != tag || owner == 0 || ::kill(owner, 0) == 0 || errno != ESRCH)
         return false;
-    return program_name(program_in(hook, filter)) == bpf_program__name(program);
+    // The kernel cuts names.
+    const std::string_view name = bpf_program__name(program);
+    return program_name(program_in(hook, filter)) == name.substr(0, BPF_OBJ_NAME_LEN - 1);
 }
 
 // The first place that a filter can be added at. Lower priorities run first; 0 would be the kernel's choice.
+// Several filters of this process have one handle, each at a priority of its own.
 Filter free_place(const std::vector<Filter>& filters) {
     Filter place{.priority = 1, .handle = our_handle()};
     const auto is_barred = [&](const Filter& other) {
-        return other.priority == place.priority && !other.takes_programs;
+        return other.priority == place.priority && (!other.takes_programs || other.handle == place.handle);
     };
     while (std::ranges::any_of(filters, is_barred))
         ++place.priority;
     return place;
 }
 
-std::optional<Filter> own_filter(const std::vector<Filter>& filters) {
-    const auto own = std::ranges::find(filters, our_handle(), &Filter::handle);
+// Our filter with `program` in it; none for 0.
+std::optional<Filter> own_filter(const bpf_tc_hook& hook, const std::vector<Filter>& filters,
+                                 std::uint32_t program) {
+    const auto own = std::ranges::find_if(filters, [&](const Filter& each) {
+        return each.handle == our_handle() && program != 0 && program_in(hook, each) == program;
+    });
     return own == filters.end() ? std::nullopt : std::optional(*own);
 }
 
-Result<void> set_filter(const WireGuardInterface& interface, bpf_tc_attach_point point,
+Result<void> set_filter(const NetworkInterface& interface, bpf_tc_attach_point point,
                         const bpf_program* program, std::uint32_t& attached) {
     const bpf_tc_hook hook = hook_of(interface, point);
     const auto filters = list_filters(interface, point);
@@ -152,7 +160,7 @@ Result<void> set_filter(const WireGuardInterface& interface, bpf_tc_attach_point
         const bpf_tc_opts old = options_of(filter);
         bpf_tc_detach(&hook, &old);
     }
-    const auto own = own_filter(*filters);
+    const auto own = own_filter(hook, *filters, attached);
     bpf_tc_opts filter = options_of(own ? *own : free_place(*filters));
     filter.prog_fd = bpf_program__fd(program);
     filter.flags = BPF_TC_F_REPLACE;
@@ -162,22 +170,20 @@ Result<void> set_filter(const WireGuardInterface& interface, bpf_tc_attach_point
     return {};
 }
 
-// Our filter, if `program` is in it.
-std::optional<Filter> own_filter_with(const WireGuardInterface& interface, bpf_tc_attach_point point,
-                                      std::uint32_t program) {
-    const auto own = own_filter(list_filters(interface, point).value_or(std::vector<Filter>{}));
-    const bool holds = own && program != 0 && program_in(hook_of(interface, point), *own) == program;
-    return holds ? own : std::nullopt;
+std::optional<Filter> own_filter(const NetworkInterface& interface, bpf_tc_attach_point point,
+                                 std::uint32_t program) {
+    return own_filter(hook_of(interface, point),
+                      list_filters(interface, point).value_or(std::vector<Filter>{}), program);
 }
 
-bool unused(const WireGuardInterface& interface, bpf_tc_attach_point point) {
+bool unused(const NetworkInterface& interface, bpf_tc_attach_point point) {
     const auto filters = list_filters(interface, point);
     return filters && std::ranges::all_of(*filters, [](const Filter& each) { return each.handle == 0; });
 }
 
 }  // namespace
 
-Result<bool> create_clsact(const WireGuardInterface& interface) {
+Result<bool> create_clsact(const NetworkInterface& interface) {
     bpf_tc_hook hook = hook_of(interface, static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS));
     const int error = bpf_tc_hook_create(&hook);
     if (error != 0 && error != -EEXIST)
@@ -185,23 +191,23 @@ Result<bool> create_clsact(const WireGuardInterface& interface) {
     return error == 0;
 }
 
-Result<void> set_clsact_filters(const WireGuardInterface& interface, ProgramPair programs,
+Result<void> set_clsact_filters(const NetworkInterface& interface, ProgramPair programs,
                                 ProgramIds& attached) {
     if (auto set = set_filter(interface, BPF_TC_INGRESS, programs.ingress, attached.ingress); !set)
         return set;
     return set_filter(interface, BPF_TC_EGRESS, programs.egress, attached.egress);
 }
 
-bool has_clsact_filters(const WireGuardInterface& interface, const ProgramIds& attached) {
-    return own_filter_with(interface, BPF_TC_INGRESS, attached.ingress) &&
-           own_filter_with(interface, BPF_TC_EGRESS, attached.egress);
+bool has_clsact_filters(const NetworkInterface& interface, const ProgramIds& attached) {
+    return own_filter(interface, BPF_TC_INGRESS, attached.ingress) &&
+           own_filter(interface, BPF_TC_EGRESS, attached.egress);
 }
 
-void remove_clsact_filters(const WireGuardInterface& interface, const ProgramIds& attached,
+void remove_clsact_filters(const NetworkInterface& interface, const ProgramIds& attached,
                            bool created_qdisc) {
     for (const auto& [point, program] :
          {std::pair{BPF_TC_INGRESS, attached.ingress}, std::pair{BPF_TC_EGRESS, attached.egress}}) {
-        const auto own = own_filter_with(interface, point, program);
+        const auto own = own_filter(interface, point, program);
         if (!own)
             continue;
         const bpf_tc_hook hook = hook_of(interface, point);

@@ -71,7 +71,7 @@ NetworkHook::~NetworkHook() {
         detach_clsact();
 }
 
-Result<NetworkHook> NetworkHook::attach(const WireGuardInterface& interface, HookMode mode,
+Result<NetworkHook> NetworkHook::attach(const NetworkInterface& interface, HookMode mode,
                                         ProgramPair programs) {
     NetworkHook hook;
     hook.interface_ = interface;

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "loader/base/error.h"
-#include "loader/wireguard_interface.h"
+#include "loader/network_interface.h"
 
 struct bpf_link;
 struct bpf_program;
@@ -42,8 +42,7 @@ class NetworkHook {
     NetworkHook& operator=(NetworkHook&& other) noexcept;
     ~NetworkHook();
 
-    static Result<NetworkHook> attach(const WireGuardInterface& interface, HookMode mode,
-                                      ProgramPair programs);
+    static Result<NetworkHook> attach(const NetworkInterface& interface, HookMode mode, ProgramPair programs);
 
     // Puts `programs` in the place of those attached, atomically for each direction.
     Result<void> replace(ProgramPair programs);
@@ -68,7 +67,7 @@ class NetworkHook {
     Result<void> attach_clsact(ProgramPair programs);
     void detach_clsact();
 
-    WireGuardInterface interface_;
+    NetworkInterface interface_;
     HookKind kind_ = HookKind::none;
     Link ingress_;
     Link egress_;

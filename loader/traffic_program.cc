@@ -8,6 +8,7 @@
 #include <string>
 
 #include "loader/bpf_error.h"
+#include "loader/bpf_map.h"
 #include "loader/grace_period.h"
 #include "traffic.skel.h"
 
@@ -47,17 +48,6 @@ Result<void> set_map_sizes(traffic_bpf& skeleton, const TrafficCapacity& capacit
                            "Lower metrics.limits.max_peers.");
     }
     return {};
-}
-
-// Sum over all possible CPUs of one element of a per-CPU array of 64-bit counters.
-std::uint64_t read_per_cpu(int map_fd, std::uint32_t key, std::uint32_t cpus) {
-    std::vector<std::uint64_t> values(cpus);
-    std::uint64_t sum = 0;
-    if (bpf_map_lookup_elem(map_fd, &key, values.data()) == 0) {
-        for (const std::uint64_t value : values)
-            sum += value;
-    }
-    return sum;
 }
 
 }  // namespace
@@ -180,19 +170,10 @@ void TrafficProgram::clear(std::uint32_t slot) {
 }
 
 std::vector<UnmatchedTraffic> TrafficProgram::read_unmatched() const {
-    const int map = bpf_map__fd(skeleton_->maps.unmatched);
     std::vector<UnmatchedTraffic> result;
-    unmatched_key key{};
-    const void* previous = nullptr;
-    // A key that is deleted meanwhile restarts the walk at the first key; the map's size bounds it, which
-    // CPUs that insert at once may overrun by one element each (is_map_full in kernel/bpf/hashtab.c).
-    const std::uint32_t limit = unmatched_capacity() + cpus_;
-    while (result.size() < limit && bpf_map_get_next_key(map, previous, &key) == 0) {
-        previous = &key;
-        UnmatchedTraffic entry{.remote = address_of(key)};
-        if (bpf_map_lookup_elem(map, &key, &entry.counts) == 0)
-            result.push_back(entry);
-    }
+    for (const auto& [key, counts] :
+         read_hash<unmatched_key, traffic_counts>(bpf_map__fd(skeleton_->maps.unmatched)))
+        result.push_back({.remote = address_of(key), .counts = counts});
     return result;
 }
 
@@ -207,10 +188,10 @@ TrafficLosses TrafficProgram::read_losses() const {
     for (std::uint32_t direction = 0; direction < TRAFFIC_DIRECTIONS; ++direction) {
         for (std::uint32_t reason = 0; reason < TRAFFIC_UNDECODABLE_REASONS; ++reason)
             losses.undecodable[direction][reason] =
-                read_per_cpu(undecodable, direction * TRAFFIC_UNDECODABLE_REASONS + reason, cpus_);
+                read_per_cpu_sum(undecodable, direction * TRAFFIC_UNDECODABLE_REASONS + reason);
     }
     for (std::uint32_t reason = 0; reason < TRAFFIC_LOSS_REASONS; ++reason)
-        losses.loss[reason] = read_per_cpu(bpf_map__fd(skeleton_->maps.losses), reason, cpus_);
+        losses.loss[reason] = read_per_cpu_sum(bpf_map__fd(skeleton_->maps.losses), reason);
     return losses;
 }
 

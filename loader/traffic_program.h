@@ -9,8 +9,8 @@
 #include "loader/base/error.h"
 #include "loader/base/ip_prefix.h"
 #include "loader/mapped_array.h"
-#include "loader/route_table.h"
 #include "loader/network_hook.h"
+#include "loader/route_table.h"
 #include "loader/wireguard_interface.h"
 
 struct traffic_bpf;

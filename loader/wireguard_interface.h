@@ -10,31 +10,18 @@
 #include <vector>
 
 #include "loader/base/error.h"
-#include "loader/network_namespace.h"
+#include "loader/network_interface.h"
 
 namespace pangolin {
 
 enum class WireGuardImplementation : std::uint8_t { kernel, userspace };
 std::string_view to_string(WireGuardImplementation implementation);
 
-// One interface, identified by namespace and index: an index alone repeats in every namespace.
-struct WireGuardInterface {
-    NetworkNamespace netns;
-    // The namespace's number that is never used again, where the kernel has one (Linux 5.14), else 0. It
-    // tells a restarted container's wg0 from the one before, when inode, index and name are all the same
-    // again.
-    std::uint64_t netns_cookie = 0;
-    unsigned index = 0;
-    std::string name;
+struct WireGuardInterface : NetworkInterface {
     WireGuardImplementation implementation = WireGuardImplementation::kernel;
     // Path of the UAPI socket; userspace implementations only. May be below /proc/PID/root for a container:
     // open it with connect_uapi_socket().
     std::string uapi_socket;
-
-    bool same_as(const WireGuardInterface& other) const {
-        return netns.id == other.netns.id && netns_cookie == other.netns_cookie && index == other.index &&
-               name == other.name;
-    }
 };
 
 // Lists WireGuard interfaces again and again: links of kind "wireguard", and TUN links for which a UAPI

@@ -46,6 +46,7 @@ struct HandshakeCount {
 
 // Packets for a peer that WireGuard dropped without a word because too many waited for a handshake.
 struct QueueDrops {
+    // All 0: peers that found no room in the kernel's map.
     std::array<std::uint8_t, 32> public_key{};
     std::uint64_t packets = 0;
 };
