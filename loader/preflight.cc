@@ -10,6 +10,7 @@
 #include <fstream>
 #include <string>
 
+#include "loader/module_probe.h"
 #include "loader/traffic_program.h"
 
 namespace pangolin {
@@ -111,6 +112,16 @@ Finding inspect_btf() {
     return {FindingLevel::missing, "btf", "no /sys/kernel/btf/vmlinux; traffic is counted without it"};
 }
 
+Finding inspect_handshakes() {
+    const auto supported = ModuleProbe::supported();
+    if (supported)
+        return {FindingLevel::ok, "handshakes", "observed inside the kernel's WireGuard module"};
+    // Its hint is for those who asked for the module.
+    return {FindingLevel::missing, "handshakes",
+            supported.error().what +
+                "; they are observed by their messages on the network, which tells peers by their endpoints"};
+}
+
 }  // namespace
 
 std::vector<Finding> inspect_host() {
@@ -122,6 +133,8 @@ std::vector<Finding> inspect_host() {
         findings.push_back(inspect_programs());
     findings.push_back(inspect_tcx(system));
     findings.push_back(inspect_btf());
+    if (findings[1].level != FindingLevel::fatal)
+        findings.push_back(inspect_handshakes());
     return findings;
 }
 

@@ -1,0 +1,130 @@
+#include "loader/module_probe.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+
+#include "bpf/shared/wireguard_module.h"
+#include "loader/bpf_error.h"
+#include "loader/bpf_map.h"
+#include "wireguard_module.skel.h"
+
+namespace pangolin {
+namespace {
+
+constexpr const char* hint =
+    "metrics.wireguard.handshakes: underlay works with every WireGuard; so does auto, which takes the module "
+    "where it can.";
+
+// A peer that loses no packets any more makes room after this.
+constexpr std::chrono::minutes idle_time{10};
+
+// Runs that were left out because one of the same program had been interrupted on the same CPU.
+std::uint64_t missed_runs(const bpf_object& object) {
+    std::uint64_t missed = 0;
+    bpf_program* program = nullptr;
+    while ((program = bpf_object__next_program(&object, program)) != nullptr) {
+        bpf_prog_info info{};
+        std::uint32_t length = sizeof info;
+        if (bpf_prog_get_info_by_fd(bpf_program__fd(program), &info, &length) == 0)
+            missed += info.recursion_misses;
+    }
+    return missed;
+}
+
+std::array<std::uint8_t, 32> key_of(const queue_drop_key& element) {
+    std::array<std::uint8_t, 32> key{};
+    std::ranges::copy(element.public_key, key.begin());
+    return key;
+}
+
+}  // namespace
+
+void ModuleProbe::SkeletonDeleter::operator()(wireguard_module_bpf* skeleton) const {
+    wireguard_module_bpf__destroy(skeleton);
+}
+
+ModuleProbe::ModuleProbe(Skeleton skeleton)
+    : skeleton_(std::move(skeleton)),
+      maps_(bpf_map__fd(skeleton_->maps.handshakes), bpf_map__fd(skeleton_->maps.ended_handshakes),
+            bpf_map__fd(skeleton_->maps.handshake_counts), bpf_map__fd(skeleton_->maps.handshake_losses),
+            &skeleton_->bss->open_handshakes) {}
+
+ModuleProbe::~ModuleProbe() = default;
+
+Result<ModuleProbe::Skeleton> ModuleProbe::load(std::uint32_t netns_inode, std::uint32_t interface_index) {
+    collect_libbpf_messages();
+    Skeleton skeleton(wireguard_module_bpf__open());
+    if (!skeleton)
+        return bpf_failure(errno, "cannot open the BPF object for the WireGuard module");
+    skeleton->rodata->netns_inode = netns_inode;
+    skeleton->rodata->interface_index = interface_index;
+    const int error = wireguard_module_bpf__load(skeleton.get());
+    // From libbpf, which looks for the functions in the BTF of the kernel and of all modules.
+    if (error == -ESRCH)
+        return failure("the kernel has no WireGuard module, or none with BTF (/sys/kernel/btf/wireguard)",
+                       hint, ESRCH);
+    if (error != 0)
+        return system_failure(-error, "cannot load the BPF programs for the WireGuard module", hint);
+    return skeleton;
+}
+
+Result<void> ModuleProbe::supported() {
+    if (const auto skeleton = load(0, 0); !skeleton)
+        return std::unexpected(skeleton.error());
+    return {};
+}
+
+Result<std::unique_ptr<ModuleProbe>> ModuleProbe::open(const WireGuardInterface& interface) {
+    if (interface.implementation != WireGuardImplementation::kernel)
+        return failure(interface.name + " is not an interface of the kernel's WireGuard module", hint);
+    auto skeleton = load(static_cast<std::uint32_t>(interface.netns.id.inode), interface.index);
+    if (!skeleton)
+        return std::unexpected(skeleton.error());
+    const queue_drop_key nobody{};
+    const std::uint64_t zero = 0;
+    if (bpf_map_update_elem(bpf_map__fd((*skeleton)->maps.queue_drops), &nobody, &zero, BPF_NOEXIST) != 0)
+        return bpf_failure(errno, "cannot write a BPF map for the WireGuard module");
+    if (const int error = wireguard_module_bpf__attach(skeleton->get()); error != 0)
+        return system_failure(-error, "cannot attach BPF programs to the WireGuard module", hint);
+    return std::unique_ptr<ModuleProbe>(new ModuleProbe(std::move(*skeleton)));
+}
+
+std::size_t ModuleProbe::attachments() const {
+    return static_cast<std::size_t>(skeleton_->skeleton->prog_cnt);
+}
+
+std::vector<QueueDrops> ModuleProbe::take_queue_drops() {
+    const int map = bpf_map__fd(skeleton_->maps.queue_drops);
+    const auto now = std::chrono::steady_clock::now();
+    std::vector<QueueDrops> taken;
+    for (const auto& [element, packets] : read_hash<queue_drop_key, std::uint64_t>(map)) {
+        const PublicKey key = key_of(element);
+        Taken& before =
+            queue_drops_taken_.try_emplace(key, Taken{.packets = 0, .last_change = now}).first->second;
+        std::uint64_t after = packets;
+        const bool idle = packets == before.packets && now - before.last_change > idle_time;
+        // The element of nobody has to stay.
+        const bool forget = idle && key != PublicKey{};
+        if (forget)
+            after = take_element<std::uint64_t>(map, element).value_or(packets);
+        if (after != before.packets)
+            taken.push_back({.public_key = key, .packets = after - before.packets});
+        if (forget)
+            queue_drops_taken_.erase(key);
+        else if (after != before.packets)
+            before = {after, now};
+    }
+    return taken;
+}
+
+HandshakeLosses ModuleProbe::losses() const {
+    HandshakeLosses losses = maps_.losses();
+    losses[HANDSHAKE_LOSS_HANDSHAKES] += missed_runs(*skeleton_->obj);
+    return losses;
+}
+
+}  // namespace pangolin
