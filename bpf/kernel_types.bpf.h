@@ -7,6 +7,7 @@
 #ifndef PANGOLIN_BPF_KERNEL_TYPES_BPF_H
 #define PANGOLIN_BPF_KERNEL_TYPES_BPF_H
 
+#include <linux/in6.h>
 #include <linux/types.h>
 #include <stdbool.h>
 
@@ -36,6 +37,7 @@ struct dst_entry {
 struct sk_buff {
     struct net_device* dev;
     struct sock* sk;
+    char cb[48];
     unsigned long _skb_refdst; /* struct dst_entry *, its lowest bit a flag */
     int skb_iif;
     __be16 protocol;
@@ -46,6 +48,51 @@ struct sk_buff {
     unsigned int end;
     unsigned char* head;
     unsigned char* data;
+};
+
+/* What full sockets, request sockets and time-wait sockets begin with. */
+struct sock_common {
+    __be32 skc_daddr;
+    unsigned short skc_family;
+    volatile unsigned char skc_state;
+    possible_net_t skc_net;
+    struct in6_addr skc_v6_daddr;
+};
+
+struct sock {
+    struct sock_common __sk_common;
+    __u16 sk_protocol;
+    int sk_err;
+    int sk_err_soft; /* of an ICMP message that did not end the connection */
+};
+
+struct request_sock {
+    struct sock_common __req_common;
+};
+
+struct tcp_sock {
+    __u32 srtt_us;    /* smoothed round-trip time << 3; 0 before the first sample */
+    __u32 rcv_tstamp; /* low half of jiffies when the last acknowledgement came */
+};
+
+/* At sk_buff.cb while TCP has the packet. */
+struct tcp_skb_cb {
+    __u16 tcp_gso_segs;
+};
+
+/* At sk_buff.head + sk_buff.end. */
+struct skb_shared_info {
+    unsigned short gso_size;
+    unsigned short gso_segs; /* 0 for super-packets from a TUN device */
+};
+
+struct bpf_iter_meta {
+    __u64 seq_num;
+};
+
+struct bpf_iter__tcp {
+    struct bpf_iter_meta* meta;
+    struct sock_common* sk_common;
 };
 
 #pragma clang attribute pop

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bpf/shared/tunnel.h"
@@ -15,6 +17,8 @@ struct drops_bpf;
 
 namespace pangolin {
 
+class KernelBtf;
+
 struct DropCount {
     drop_key key{};
     std::uint64_t packets = 0;
@@ -24,11 +28,18 @@ struct DropCount {
 class DropReasons {
   public:
     static DropReasons of_this_kernel();
+    static DropReasons of(const KernelBtf& kernel);
 
     // "netfilter_drop" for SKB_DROP_REASON_NETFILTER_DROP, "not_specified" where the kernel gives no reason.
     std::string name(std::uint32_t reason) const;
-    // Frees that are no drops: SKB_NOT_DROPPED_YET, SKB_CONSUMED.
+    // The reason of that name; none where the kernel does not have it.
+    std::optional<std::uint32_t> number(std::string_view name) const;
+    // Frees that lose no packet: SKB_NOT_DROPPED_YET, SKB_CONSUMED, and copies that a packet socket has no
+    // room for.
     bool benign(std::uint32_t reason) const;
+    std::vector<std::uint32_t> benign_reasons() const;
+    // SKB_DROP_REASON_NOT_SPECIFIED, or a kernel that gives no reasons.
+    bool unspecified(std::uint32_t reason) const;
 
   private:
     std::vector<std::string> names_;
@@ -47,10 +58,10 @@ class DropProgram {
     // The UDP port whose packets are the tunnel's underlay; 0 for none.
     void set_listen_port(std::uint16_t port);
 
-    // Packets by slot, reason, direction and place since each was last forgotten.
+    // Packets by slot, reason, direction and place since the slot was last taken. Reads in batches.
     std::vector<DropCount> read() const;
-    // Forgets all of a slot.
-    void forget(std::uint32_t slot);
+    // The same of one slot, which is forgotten.
+    std::vector<DropCount> take(std::uint32_t slot);
     // Drops that found no room, over its life.
     std::uint64_t lost() const;
     const DropReasons& reasons() const { return reasons_; }

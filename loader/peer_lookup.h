@@ -7,18 +7,13 @@
 #include <span>
 #include <vector>
 
+#include "loader/base/endpoint.h"
 #include "loader/base/error.h"
 #include "loader/base/ip_prefix.h"
 #include "loader/base/unique_fd.h"
 #include "loader/route_table.h"
 
 namespace pangolin {
-
-struct Endpoint {
-    IpAddress address;
-    std::uint16_t port = 0;
-    auto operator<=>(const Endpoint&) const = default;
-};
 
 struct EndpointSlot {
     Endpoint endpoint;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "bpf/shared/tunnel.h"
@@ -35,9 +36,10 @@ class TcpProgram {
     // Where the interface's namespace can be entered now.
     void set_namespace(const NetworkNamespace& netns) { interface_.netns = netns; }
 
-    // What was counted for each slot since it was last forgotten.
+    // What was counted for each slot since it was last taken. Reads in batches: there may be thousands.
     std::vector<SlotTcpCounts> read() const;
-    void forget(std::uint32_t slot);
+    // The same of one slot, which is forgotten; none when nothing was counted.
+    std::optional<tcp_counts> take(std::uint32_t slot);
     // Events that found no room, over its life.
     std::uint64_t lost() const;
     std::size_t attachments() const;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Buckets of the latency histograms, filled in the kernel and published by userspace. From 1 ms to 1 s the
- * bounds are the E12 series (IEC 60063), each about a fifth above the one before: the middle of a bucket is
- * within 10 % of whatever fell into it.
+ * Buckets of the latency histograms, filled in the kernel and published by userspace. From 1 ms to 1 s each
+ * bound is at most a fifth above the one before, so that the middle of a bucket is within 10 % of whatever
+ * fell into it.
  */
 #ifndef PANGOLIN_BPF_SHARED_LATENCY_H
 #define PANGOLIN_BPF_SHARED_LATENCY_H
@@ -10,10 +10,10 @@
 #include "bpf/shared/address.h"
 
 #define LATENCY_DECADE(unit)                                                                                \
-    10 * (unit), 12 * (unit), 15 * (unit), 18 * (unit), 22 * (unit), 27 * (unit), 33 * (unit), 39 * (unit), \
-        47 * (unit), 56 * (unit), 68 * (unit), 82 * (unit)
+    10 * (unit), 12 * (unit), 14 * (unit), 16 * (unit), 19 * (unit), 22 * (unit), 26 * (unit), 31 * (unit), \
+        37 * (unit), 44 * (unit), 52 * (unit), 62 * (unit), 74 * (unit), 88 * (unit)
 
-enum { LATENCY_BOUNDS = 42, LATENCY_BUCKETS = LATENCY_BOUNDS + 1 };
+enum { LATENCY_BOUNDS = 48, LATENCY_BUCKETS = LATENCY_BOUNDS + 1 };
 
 /* Upper bounds in microseconds, inclusive as Prometheus' `le`; the last bucket has none. */
 static const __u32 latency_bounds_us[LATENCY_BOUNDS] = {
@@ -28,7 +28,7 @@ struct latency_histogram {
 };
 PANGOLIN_STATIC_ASSERT(sizeof(struct latency_histogram) == 8 * (LATENCY_BUCKETS + 1), "no padding");
 
-/* Branch-free enough for the verifier: six halvings find one of 43 buckets. */
+/* Branch-free enough for the verifier: six halvings find one of 49 buckets. */
 static inline __u32 latency_bucket(__u64 microseconds) {
     __u32 low = 0;
     __u32 high = LATENCY_BOUNDS;

@@ -167,7 +167,7 @@ TEST_P(TrafficDevice, CountsNothingRightBehindAnEthernetHeader) {
     const TrafficProgram right = attached();
     const TrafficProgram wrong = [this] {
         TrafficProgram program = load(ethernet_length);
-        // Beside the right one: both hooks take several programs, clsact one a process.
+        // Beside the right one: both hooks take several programs, clsact one of a program.
         EXPECT_TRUE(program.attach(device_->interface(), HookMode::tcx));
         return program;
     }();
