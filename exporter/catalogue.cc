@@ -73,12 +73,57 @@ void emit_undecodable(const SnapshotView& view, Samples& samples) {
                             interfaces[i].undecodable[direction][reason]);
 }
 
-void emit_attachments(const SnapshotView& view, Samples& samples) {
-    std::map<std::string_view, std::uint64_t> hooks;
-    for (const InterfaceSnapshot& interface : view.snapshot().interfaces)
-        hooks[interface.hook] += TRAFFIC_DIRECTIONS;
-    for (const auto& [hook, attachments] : hooks)
-        samples.add({hook}, attachments);
+const SiteHealth& health_of(const SiteSnapshot& site) {
+    static const SiteHealth nothing;
+    return site.health ? *site.health : nothing;
+}
+
+// Seconds, as Prometheus wants them.
+const std::array<double, LATENCY_BOUNDS> latency_bounds = [] {
+    std::array<double, LATENCY_BOUNDS> bounds{};
+    std::ranges::transform(latency_bounds_us, bounds.begin(), [](__u32 bound) { return bound / 1e6; });
+    return bounds;
+}();
+
+// Nothing is published of a site that never had an observation: at thousands of sites that would be most of
+// the answer.
+void emit_latency(const SiteSnapshot& site, Samples& samples, const latency_histogram& latency) {
+    if (observations(latency) > 0)
+        samples.add_histogram({site.site_id(), "wireguard"}, latency_bounds, latency.bucket,
+                              static_cast<double>(latency.sum_us) / 1e6);
+}
+
+// What can happen to any peer, and to nobody's messages, is there from the start, so that its first increase
+// is seen; the rest once it has happened.
+void emit_handshakes(const SiteSnapshot& site, const SnapshotView&, Samples& samples) {
+    static constexpr std::array<std::string_view, HANDSHAKE_RESULTS> names{
+        "success", "invalid_mac", "unknown_peer", "replay", "rate_limited", "timeout", "cookie_reply"};
+    const auto& handshakes = health_of(site).handshakes;
+    for (std::size_t result = 0; result < names.size(); ++result) {
+        const bool of_peer = result == HANDSHAKE_SUCCESS || result == HANDSHAKE_TIMEOUT;
+        const bool of_nobody = result == HANDSHAKE_INVALID_MAC || result == HANDSHAKE_UNKNOWN_PEER ||
+                               result == HANDSHAKE_COOKIE_REPLY;
+        const bool always = site.site ? site.had_peer && of_peer : of_nobody;
+        if (always || handshakes[result] > 0)
+            samples.add({site.site_id(), names[result]}, handshakes[result]);
+    }
+}
+
+void emit_reconnects(const SiteSnapshot& site, const SnapshotView&, Samples& samples) {
+    static constexpr std::array<std::string_view, reconnect_reasons> names{"key_change", "endpoint_change",
+                                                                           "timeout"};
+    for (std::size_t reason = 0; site.site && site.had_peer && reason < names.size(); ++reason)
+        samples.add({site.site_id(), "wireguard", names[reason]}, health_of(site).reconnects[reason]);
+}
+
+void emit_tcp_connections(const SiteSnapshot& site, const SnapshotView&, Samples& samples) {
+    static constexpr std::array<std::string_view, TCP_RESULTS> names{"success", "refused", "timeout",
+                                                                     "unreachable", "aborted"};
+    const auto& connections = health_of(site).tcp_connections;
+    if (std::ranges::all_of(connections, [](std::uint64_t count) { return count == 0; }))
+        return;
+    for (std::size_t result = 0; result < names.size(); ++result)
+        samples.add({site.site_id(), names[result]}, connections[result]);
 }
 
 std::string_view libbpf_version() {
@@ -143,6 +188,33 @@ constexpr auto rows = std::to_array<Metric>({
          if (site.uptime_seconds)
              samples.add({site.site_id()}, *site.uptime_seconds);
      }},
+    {.name = "pangolin_site_connection_drops_total",
+     .type = MetricType::counter,
+     .labels = {"site_id"},
+     .help = "Times that the site went from up to down.",
+     .source = "W",
+     .emit = [](const SiteSnapshot& site, const SnapshotView&, Samples& samples) {
+         if (site.site && site.had_peer)
+             samples.add({site.site_id()}, health_of(site).connection_drops);
+     }},
+    {.name = "pangolin_site_handshake_latency_seconds",
+     .type = MetricType::histogram,
+     .unit = "seconds",
+     .labels = {"site_id", "transport"},
+     .help = "Time from this host's handshake message to the answer that completed the handshake.",
+     .source = "K",
+     .emit = [](const SiteSnapshot& site, const SnapshotView&, Samples& samples) {
+         emit_latency(site, samples, health_of(site).handshake_latency);
+     }},
+    {.name = "pangolin_site_packet_drops_total",
+     .type = MetricType::counter,
+     .labels = {"site_id", "direction", "reason"},
+     .help = "Packets that this host dropped, by the kernel's reason: of the tunnel, of the encrypted UDP (underlay_), by WireGuard itself (wireguard_).",
+     .source = "K",
+     .emit = [](const SiteSnapshot& site, const SnapshotView&, Samples& samples) {
+         for (const PacketDrops& drops : health_of(site).packet_drops)
+             samples.add({site.site_id(), direction_names[drops.direction], drops.reason}, drops.packets);
+     }},
 
     // Tunnels
     {.name = "pangolin_tunnel_up",
@@ -162,6 +234,43 @@ constexpr auto rows = std::to_array<Metric>({
              samples.add({site.site_id(), "wireguard", direction_names[TRAFFIC_INGRESS]}, *site.tunnel_receive_bytes);
          if (site.tunnel_transmit_bytes)
              samples.add({site.site_id(), "wireguard", direction_names[TRAFFIC_EGRESS]}, *site.tunnel_transmit_bytes);
+     }},
+    {.name = "pangolin_tunnel_latency_seconds",
+     .type = MetricType::histogram,
+     .unit = "seconds",
+     .labels = {"site_id", "transport"},
+     .help = "Round-trip times through the site's tunnel: of TCP connections, smoothed; of handshakes while there are none.",
+     .source = "K",
+     .emit = [](const SiteSnapshot& site, const SnapshotView&, Samples& samples) {
+         emit_latency(site, samples, health_of(site).tunnel_latency);
+     }},
+    {.name = "pangolin_tunnel_reconnects_total",
+     .type = MetricType::counter,
+     .labels = {"site_id", "transport", "reason"},
+     .help = "Times that a tunnel came up anew: with another key, from another endpoint, after it had been down.",
+     .source = "W",
+     .emit = emit_reconnects},
+    {.name = "pangolin_wg_handshake_total",
+     .type = MetricType::counter,
+     .labels = {"site_id", "result"},
+     .help = "WireGuard handshakes by result; those of nobody known have the site_id unassigned.",
+     .source = "K",
+     .emit = emit_handshakes},
+    {.name = "pangolin_tcp_connections_total",
+     .type = MetricType::counter,
+     .labels = {"site_id", "result"},
+     .help = "TCP connections of this host through the site's tunnel, by how the attempt ended.",
+     .source = "K",
+     .emit = emit_tcp_connections},
+    {.name = "pangolin_tcp_retransmits_total",
+     .type = MetricType::counter,
+     .labels = {"site_id"},
+     .help = "TCP segments that this host sent again through the site's tunnel.",
+     .source = "K",
+     .emit = [](const SiteSnapshot& site, const SnapshotView&, Samples& samples) {
+         const SiteHealth& health = health_of(site);
+         if (health.tcp_connections[TCP_RESULT_SUCCESS] > 0 || health.tcp_retransmits > 0)
+             samples.add({site.site_id()}, health.tcp_retransmits);
      }},
 
     // WireGuard peers
@@ -242,7 +351,10 @@ constexpr auto rows = std::to_array<Metric>({
      .labels = {"hook"},
      .help = "Attached eBPF programs by the kind of hook: one for each direction of each interface.",
      .source = "S",
-     .emit = emit_attachments},
+     .emit = [](const SnapshotView& view, Samples& samples) {
+         for (const Attachments& attachments : view.snapshot().attachments)
+             samples.add({attachments.hook}, attachments.count);
+     }},
     {.name = "pangolin_exporter_map_entries",
      .type = MetricType::gauge,
      .labels = {"interface", "map"},

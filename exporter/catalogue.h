@@ -28,6 +28,9 @@ class Samples {
     virtual void add(LabelValues labels, std::uint64_t value) = 0;
     virtual void add(LabelValues labels, double value) = 0;
     virtual void add_summary(LabelValues labels, double sum, std::uint64_t count) = 0;
+    // `buckets` are counts by bucket, not cumulated: one for each bound and one for what is beyond the last.
+    virtual void add_histogram(LabelValues labels, std::span<const double> bounds,
+                               std::span<const __u64> buckets, double sum) = 0;
 };
 
 // What a row is asked for: one element of the snapshot at a time, so that an answer can be written in pieces,

@@ -10,6 +10,7 @@
 #include "exporter/listen_address.h"
 #include "loader/base/error.h"
 #include "loader/network_hook.h"
+#include "loader/wireguard_probe.h"
 #include "userspace/metadata/site_directory.h"
 
 namespace pangolin {
@@ -23,6 +24,7 @@ struct WireGuardConfiguration {
     // Names; empty means all that are found.
     std::vector<std::string> interfaces;
     HookMode attach = HookMode::automatic;
+    HandshakeMode handshakes = HandshakeMode::automatic;
 };
 
 enum class MetadataKind : std::uint8_t { sqlite, postgres, sites_file };

@@ -15,6 +15,10 @@ namespace {
 
 constexpr std::array<YamlChoice<HookMode>, 3> hook_modes{
     {{"auto", HookMode::automatic}, {"tcx", HookMode::tcx}, {"clsact", HookMode::clsact}}};
+constexpr std::array<YamlChoice<HandshakeMode>, 4> handshake_modes{{{"auto", HandshakeMode::automatic},
+                                                                    {"module", HandshakeMode::module},
+                                                                    {"underlay", HandshakeMode::underlay},
+                                                                    {"off", HandshakeMode::off}}};
 constexpr std::array<YamlChoice<SiteLabel>, 3> site_labels{
     {{"niceId", SiteLabel::nice_id}, {"siteId", SiteLabel::site_id}, {"name", SiteLabel::name}}};
 
@@ -80,6 +84,7 @@ void read_listen(YamlMapping& metrics, std::uint16_t port, std::vector<ListenAdd
 void read_wireguard(YamlMapping wireguard, WireGuardConfiguration& value) {
     wireguard.parsed("netns", value.netns, parse_netns);
     wireguard.choice<HookMode>("attach", value.attach, hook_modes);
+    wireguard.choice<HandshakeMode>("handshakes", value.handshakes, handshake_modes);
     wireguard.texts("interfaces", value.interfaces);
     for (std::size_t i = 0; i < value.interfaces.size(); ++i)
         if (!is_interface_name(value.interfaces[i]))

@@ -1,5 +1,6 @@
 #include "exporter/exposition.h"
 
+#include <limits>
 #include <span>
 #include <utility>
 #include <variant>
@@ -21,6 +22,17 @@ class RowWriter final : public Samples {
     }
     void add(LabelValues labels, double value) override { writer_.sample({}, names_, span(labels), value); }
     void add_summary(LabelValues labels, double sum, std::uint64_t count) override {
+        writer_.sample("_sum", names_, span(labels), sum);
+        writer_.sample("_count", names_, span(labels), count);
+    }
+    void add_histogram(LabelValues labels, std::span<const double> bounds, std::span<const __u64> buckets,
+                       double sum) override {
+        std::uint64_t count = 0;
+        for (std::size_t i = 0; i < buckets.size(); ++i) {
+            count += buckets[i];
+            const double bound = i < bounds.size() ? bounds[i] : std::numeric_limits<double>::infinity();
+            writer_.bucket(names_, span(labels), bound, count);
+        }
         writer_.sample("_sum", names_, span(labels), sum);
         writer_.sample("_count", names_, span(labels), count);
     }

@@ -1,6 +1,8 @@
 #include "exporter/prometheus_bridge.h"
 
 #include <cstddef>
+#include <limits>
+#include <span>
 #include <string>
 #include <utility>
 #include <variant>
@@ -50,6 +52,17 @@ class FamilyBuilder final : public Samples {
         prometheus::ClientMetric& metric = add_metric(labels);
         metric.summary.sample_sum = sum;
         metric.summary.sample_count = count;
+    }
+
+    void add_histogram(LabelValues labels, std::span<const double> bounds, std::span<const __u64> buckets,
+                       double sum) override {
+        prometheus::ClientMetric::Histogram& histogram = add_metric(labels).histogram;
+        for (std::size_t i = 0; i < buckets.size(); ++i) {
+            histogram.sample_count += buckets[i];
+            const double bound = i < bounds.size() ? bounds[i] : std::numeric_limits<double>::infinity();
+            histogram.bucket.push_back({.cumulative_count = histogram.sample_count, .upper_bound = bound});
+        }
+        histogram.sample_sum = sum;
     }
 
     prometheus::MetricFamily take() { return std::move(family_); }

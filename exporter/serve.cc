@@ -15,6 +15,7 @@ CollectorOptions collector_options(const Configuration& configuration) {
     options.netns = configuration.wireguard.netns;
     options.interfaces = configuration.wireguard.interfaces;
     options.attach = configuration.wireguard.attach;
+    options.handshakes = configuration.wireguard.handshakes;
     options.sites = make_site_source(configuration.metadata);
     options.metadata_refresh = configuration.metadata.refresh;
     options.max_peers = configuration.limits.max_peers;

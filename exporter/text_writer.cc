@@ -90,7 +90,10 @@ char* copy_number(char* out, double value) {
 
 // OpenMetrics wants the value of le and quantile in one canonical form, a float's: "1.0", not "1".
 char* copy_bound(char* out, double value, ExpositionFormat format) {
-    char* const end = copy_number(out, value);
+    // As other clients write it: a bound is a label value, hence compared as text.
+    char* const end = std::isfinite(value)
+                          ? std::to_chars(out, out + number_room, value, std::chars_format::general).ptr
+                          : copy_number(out, value);
     if (format == ExpositionFormat::text || !std::isfinite(value))
         return end;
     return std::string_view(out, end).find_first_of(".e") == std::string_view::npos ? copy(end, ".0") : end;
@@ -224,6 +227,14 @@ void TextWriter::sample(std::string_view suffix, std::span<const std::string_vie
 void TextWriter::sample(std::string_view suffix, std::span<const std::string_view> names,
                         std::span<const std::string_view> values, BoundLabel bound, double value) {
     char* out = copy_number(write_name_and_labels(suffix, names, values, &bound), value);
+    *out++ = '\n';
+    set_end(out);
+}
+
+void TextWriter::bucket(std::span<const std::string_view> names, std::span<const std::string_view> values,
+                        double bound, std::uint64_t count) {
+    const BoundLabel label{"le", bound};
+    char* out = copy_number(write_name_and_labels("_bucket", names, values, &label), count);
     *out++ = '\n';
     set_end(out);
 }

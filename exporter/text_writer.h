@@ -54,6 +54,9 @@ class TextWriter {
                 std::span<const std::string_view> values, double value);
     void sample(std::string_view suffix, std::span<const std::string_view> names,
                 std::span<const std::string_view> values, BoundLabel bound, double value);
+    // `count` observations in a histogram's buckets up to `bound`.
+    void bucket(std::span<const std::string_view> names, std::span<const std::string_view> values,
+                double bound, std::uint64_t count);
 
     // Ends the answer ("# EOF" in OpenMetrics).
     void finish();

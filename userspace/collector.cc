@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <ctime>
 #include <exception>
@@ -18,6 +19,9 @@ constexpr std::chrono::milliseconds longest_poll_interval{2000};
 constexpr int pause_per_poll = 100;
 // A source of sites that cannot be read at the start gets this long before traffic counts as unassigned.
 constexpr std::chrono::seconds patience_for_sites{60};
+// Published as off while there is no interface.
+constexpr std::array feature_names{"tcx", "clsact", "handshakes_module", "handshakes_underlay",
+                                   "tcp", "drops"};
 
 Error no_interface(const std::string& netns) {
     return {.what = netns == "auto" ? "no WireGuard interface in any network namespace"
@@ -46,10 +50,12 @@ void guarded(Round round) {
     }
 }
 
-SiteSnapshot describe_account(const Site* site, const SiteAccount& account) {
+SiteSnapshot describe_account(const Site* site, SiteAccount& account) {
     SiteSnapshot described;
     described.site = site;
     described.traffic = account.traffic;
+    described.had_peer = account.had_peer;
+    described.health = account.share_health();
     if (account.had_peer) {
         described.tunnel_receive_bytes = account.tunnel_receive_bytes;
         described.tunnel_transmit_bytes = account.tunnel_transmit_bytes;
@@ -198,7 +204,7 @@ void Collector::add_new(const std::vector<WireGuardInterface>& found) {
                 opened_ = std::unexpected(monitor.error());
             continue;
         }
-        if (const auto attached = (*monitor)->attach(options_.attach)) {
+        if (const auto attached = (*monitor)->attach(options_.attach, options_.handshakes)) {
             attached_once_ = true;
             monitors_.push_back(std::move(*monitor));
         } else if (attached.error().code != ENODEV) {
@@ -212,6 +218,7 @@ void Collector::end_monitor(InterfaceMonitor& monitor) {
                  monitor.interface().netns.name);
     monitor.finish(ledger_);
     ended_losses_ += monitor.losses();
+    ended_health_losses_ += monitor.health_losses();
     ended_refused_peers_ += monitor.refused_peers();
 }
 
@@ -307,7 +314,7 @@ void Collector::describe_sites(Snapshot& snapshot) const {
     snapshot.sites.reserve(sites.size() + 1);
     for (std::size_t position = 0; position < sites.size(); ++position) {
         const Site& site = sites[position];
-        const SiteAccount& account = *site_accounts_[position];
+        SiteAccount& account = *site_accounts_[position];
         SiteSnapshot described = describe_account(&site, account);
         if (served_here(site)) {
             described.uptime_seconds = account.uptime_seconds;
@@ -325,9 +332,11 @@ void Collector::describe_sites(Snapshot& snapshot) const {
 
 void Collector::describe_losses(Snapshot& snapshot) const {
     TrafficLosses sum = ended_losses_;
+    HealthLosses health = ended_health_losses_;
     std::uint64_t refused_peers = ended_refused_peers_;
     for (const auto& monitor : monitors_) {
         sum += monitor->losses();
+        health += monitor->health_losses();
         refused_peers += monitor->refused_peers();
     }
     snapshot.lost_updates = {
@@ -335,6 +344,10 @@ void Collector::describe_losses(Snapshot& snapshot) const {
         {"counters", "gso_header", sum.loss[TRAFFIC_LOSS_GSO_HEADER]},
         {"counters", "missing", sum.loss[TRAFFIC_LOSS_COUNTER]},
         {"counters", "max_peers", refused_peers},
+        {"handshakes", "full", health.handshakes},
+        {"handshake_counts", "full", health.handshake_counts},
+        {"tcp_counts", "full", health.tcp},
+        {"drop_counts", "full", health.drops},
     };
 }
 
@@ -345,16 +358,12 @@ std::shared_ptr<const Snapshot> Collector::collect() {
     poll();
     snapshot->time = std::chrono::system_clock::now();
     snapshot->directory = sites_->directory();
-    bool tcx = false;
-    bool clsact = false;
-    for (const auto& monitor : monitors_) {
+    for (const std::string_view feature : feature_names)
+        snapshot->add_feature(feature, false);
+    for (const auto& monitor : monitors_)
         monitor->describe(*snapshot);
-        tcx |= snapshot->interfaces.back().hook == to_string(HookKind::tcx);
-        clsact |= snapshot->interfaces.back().hook == to_string(HookKind::clsact);
-    }
     describe_sites(*snapshot);
     describe_losses(*snapshot);
-    snapshot->features = {{"tcx", tcx}, {"clsact", clsact}};
     snapshot->sources = {wireguard_state_.status(), kernel_state_.status()};
     if (options_.sites)
         snapshot->sources.push_back(sites_state_.status());

@@ -26,6 +26,7 @@ struct CollectorOptions {
     std::string netns = "auto";
     std::vector<std::string> interfaces;
     HookMode attach = HookMode::automatic;
+    HandshakeMode handshakes = HandshakeMode::automatic;
     // Null: no sites are known and all traffic is unassigned.
     std::unique_ptr<SiteSource> sites;
     std::chrono::milliseconds metadata_refresh{std::chrono::seconds(10)};
@@ -87,8 +88,8 @@ class Collector {
     std::vector<std::unique_ptr<InterfaceMonitor>> monitors_;
     SiteLedger ledger_;
     // Accounts of the directory's sites, in its order.
-    std::vector<const SiteAccount*> site_accounts_;
-    const SiteAccount& unassigned_account_{ledger_.of(unassigned_site_id)};
+    std::vector<SiteAccount*> site_accounts_;
+    SiteAccount& unassigned_account_{ledger_.of(unassigned_site_id)};
     // Keys of interfaces seen on this host: exit nodes that are here.
     std::set<WireGuardKey> own_exit_nodes_;
     SourceState wireguard_state_{"wireguard"};
@@ -103,6 +104,7 @@ class Collector {
     std::chrono::steady_clock::time_point started_;
     // Losses of monitors that have ended.
     TrafficLosses ended_losses_;
+    HealthLosses ended_health_losses_;
     std::uint64_t ended_refused_peers_ = 0;
     std::uint64_t collections_ = 0;
     double collections_seconds_ = 0;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 
 #include "userspace/traffic_arithmetic.h"
 
@@ -37,7 +38,7 @@ Result<std::unique_ptr<InterfaceMonitor>> InterfaceMonitor::open(const WireGuard
     return monitor;
 }
 
-Result<void> InterfaceMonitor::attach(HookMode mode) {
+Result<void> InterfaceMonitor::attach(HookMode mode, HandshakeMode handshakes) {
     peers_.update(device_);
     const std::vector<Route> routes = peers_.routes(device_);
     const TrafficCapacity capacity = roomy(peers_.slots_needed(), RouteTable::compile(routes).capacity());
@@ -51,6 +52,9 @@ Result<void> InterfaceMonitor::attach(HookMode mode) {
         return attached;
     program_ = std::move(*program);
     routes_current_ = true;
+    health_.emplace(interface_, device_,
+                    HealthOptions{.handshakes = handshakes, .hooks = mode, .max_peers = max_peers_});
+    health_->set_routes(routes);
     spdlog::info("counting on {} in network namespace {} ({} peers, {})", interface_.name,
                  interface_.netns.name, device_.peers.size(), to_string(program_->hook()));
     return {};
@@ -62,6 +66,8 @@ Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex* sites,
     if (!readable_) {
         device_.peers.clear();
         credit_counters(now, ledger);
+        if (read.error().code != ENODEV)
+            mark_unknown();
         return read;
     }
     public_key_ = device_.public_key;
@@ -76,6 +82,8 @@ Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex* sites,
     if (!routes_current_)
         followed = follow_routes(ledger);
     credit_counters(now, ledger);
+    credit_tunnels(now, ledger);
+    health_->poll(device_, peers_, ledger, directory_ != nullptr, now.steady);
     if (followed) {
         routes_current_ = true;
         // No route leads to their slots any more, so that what was just credited is final.
@@ -83,9 +91,9 @@ Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex* sites,
             if (gone.account == nullptr)
                 credit_slot(gone, ledger.of(unassigned_site_id));
             program_->clear(gone.slot);
+            health_->retire(gone, ledger);
         });
     }
-    credit_tunnels(now, ledger);
     return followed;
 }
 
@@ -109,28 +117,30 @@ Result<void> InterfaceMonitor::follow_routes(SiteLedger& ledger) {
     if (peers_.slots_needed() > capacity.slots || !capacity.routes.holds(table.capacity())) {
         const TrafficCapacity larger =
             roomy(std::max(peers_.slots_needed(), capacity.slots), table.capacity());
-        return replace_program(larger, RouteTable::compile(routes, larger.routes), ledger);
+        return replace_program(larger, routes, ledger);
     }
     if (auto published = program_->publish(table); !published)
         return published;
     routes_ = std::move(table);
+    health_->set_routes(routes);
     return {};
 }
 
 // The new programs start at zero: everything that the old ones counted is credited from their maps.
-Result<void> InterfaceMonitor::replace_program(const TrafficCapacity& capacity, RouteTable routes,
-                                               SiteLedger& ledger) {
+Result<void> InterfaceMonitor::replace_program(const TrafficCapacity& capacity,
+                                               const std::vector<Route>& routes, SiteLedger& ledger) {
+    RouteTable table = RouteTable::compile(routes, capacity.routes);
     auto larger = TrafficProgram::load(capacity);
     if (!larger)
         return std::unexpected(larger.error());
-    if (auto published = larger->publish(routes); !published)
+    if (auto published = larger->publish(table); !published)
         return published;
     if (auto taken = larger->take_over(*program_); !taken)
         return taken;
-    routes_ = std::move(routes);
+    routes_ = std::move(table);
+    health_->set_routes(routes);
     SiteAccount& unassigned = ledger.of(unassigned_site_id);
-    unmatched_.credit_final(*program_, *routes_, peers_, unassigned);
-    add(unassigned.traffic, difference(program_->read(TRAFFIC_SLOT_UNMATCHED), unmatched_credited_));
+    credit_last_unmatched(unassigned);
     unmatched_credited_ = {};
     const std::uint32_t old_slots = program_->capacity().slots;
     peers_.for_each([&](const WireGuardKey&, TrackedPeer& peer) {
@@ -159,10 +169,35 @@ void InterfaceMonitor::credit_counters(const PollTime& now, SiteLedger& ledger) 
             credit_slot(peer, *peer.account);
     });
     SiteAccount& unassigned = ledger.of(unassigned_site_id);
-    const traffic_counts overflow = program_->read(TRAFFIC_SLOT_UNMATCHED);
-    add(unassigned.traffic, difference(overflow, unmatched_credited_));
-    unmatched_credited_ = overflow;
-    unmatched_.credit(*program_, *routes_, peers_, unassigned, now.steady);
+    count_no_peer(credit_unmatched_slot(unassigned), unassigned);
+    count_no_peer(unmatched_.credit(*program_, *routes_, peers_, unassigned, now.steady), unassigned);
+}
+
+// Of addresses that found no room in the kernel's map.
+traffic_counts InterfaceMonitor::credit_unmatched_slot(SiteAccount& unassigned) {
+    const traffic_counts now = program_->read(TRAFFIC_SLOT_UNMATCHED);
+    const traffic_counts growth = difference(now, unmatched_credited_);
+    add(unassigned.traffic, growth);
+    unmatched_credited_ = now;
+    return growth;
+}
+
+void InterfaceMonitor::credit_last_unmatched(SiteAccount& unassigned) {
+    count_no_peer(credit_unmatched_slot(unassigned), unassigned);
+    count_no_peer(unmatched_.credit_final(*program_, *routes_, peers_, unassigned), unassigned);
+}
+
+// WireGuard drops what goes to an address that is no peer's (wg_xmit in drivers/net/wireguard/device.c,
+// RoutineReadFromTUN in wireguard-go).
+void InterfaceMonitor::count_no_peer(const traffic_counts& nobody, SiteAccount& unassigned) const {
+    // Peers beyond max_peers have addresses that are unknown to us only.
+    if (peers_.refused() > 0)
+        return;
+    std::uint64_t packets = 0;
+    for (const traffic_count& count : nobody.count[TRAFFIC_EGRESS])
+        packets += count.packets;
+    if (packets > 0)
+        unassigned.health().add_drops(TRAFFIC_EGRESS, "wireguard_no_peer", packets);
 }
 
 void InterfaceMonitor::credit_tunnels(const PollTime& now, SiteLedger& ledger) {
@@ -183,8 +218,27 @@ void InterfaceMonitor::credit_tunnels(const PollTime& now, SiteLedger& ledger) {
         peer->last_handshake_ns = reported.last_handshake_ns;
         peer->reported = true;
         account.had_peer = true;
-        account.up |= peer->up(now);
+        const bool up = peer->up(now);
+        if (up)
+            account.saw_up(reported.public_key);
+        follow_endpoint(reported, *peer, up);
     }
+}
+
+void InterfaceMonitor::follow_endpoint(const WireGuardPeer& reported, TrackedPeer& peer, bool up) {
+    if (!reported.endpoint || reported.endpoint == peer.endpoint)
+        return;
+    if (peer.endpoint && up)
+        peer.account->count_reconnect(ReconnectReason::endpoint_change);
+    peer.endpoint = reported.endpoint;
+    health_->set_endpoint(*reported.endpoint, reported.public_key);
+}
+
+void InterfaceMonitor::mark_unknown() {
+    peers_.for_each([](const WireGuardKey&, TrackedPeer& peer) {
+        if (peer.account != nullptr)
+            peer.account->unknown = true;
+    });
 }
 
 void InterfaceMonitor::finish(SiteLedger& ledger) {
@@ -196,13 +250,14 @@ void InterfaceMonitor::finish(SiteLedger& ledger) {
         if (peer.reported)
             ledger.keep_reading(key, peer.reading);
     });
-    add(unassigned.traffic, difference(program_->read(TRAFFIC_SLOT_UNMATCHED), unmatched_credited_));
-    unmatched_.credit_final(*program_, *routes_, peers_, unassigned);
+    credit_last_unmatched(unassigned);
+    health_->finish(peers_, ledger);
 }
 
 void InterfaceMonitor::set_namespace(const NetworkNamespace& netns) {
     interface_.netns = netns;
     program_->set_namespace(netns);
+    health_->set_namespace(netns);
 }
 
 TrafficLosses InterfaceMonitor::losses() const {
@@ -213,6 +268,10 @@ TrafficLosses InterfaceMonitor::losses() const {
 
 void InterfaceMonitor::describe(Snapshot& snapshot) const {
     const auto index = static_cast<std::uint32_t>(snapshot.interfaces.size());
+    snapshot.add_feature("tcx", program_->hook() == HookKind::tcx);
+    snapshot.add_feature("clsact", program_->hook() == HookKind::clsact);
+    snapshot.add_attachments(to_string(program_->hook()), TRAFFIC_DIRECTIONS);
+    health_->describe(snapshot);
     InterfaceSnapshot described{.name = interface_.name,
                                 .netns = interface_.netns.name,
                                 .implementation = to_string(interface_.implementation),

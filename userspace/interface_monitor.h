@@ -14,6 +14,7 @@
 #include "userspace/site_index.h"
 #include "userspace/site_ledger.h"
 #include "userspace/snapshot.h"
+#include "userspace/tunnel_health.h"
 #include "userspace/unmatched_traffic.h"
 #include "userspace/wireguard/device.h"
 
@@ -27,8 +28,9 @@ class InterfaceMonitor {
     static Result<std::unique_ptr<InterfaceMonitor>> open(const WireGuardInterface& interface,
                                                           std::uint32_t max_peers);
 
-    // Loads programs with the peers' routes and attaches them.
-    Result<void> attach(HookMode mode);
+    // Loads programs with the peers' routes and attaches them. Fails when traffic cannot be counted; what
+    // else this host lacks is logged and left out.
+    Result<void> attach(HookMode mode, HandshakeMode handshakes);
 
     // False when somebody has removed the programs from the interface.
     bool attached() const { return program_->attached(); }
@@ -50,6 +52,7 @@ class InterfaceMonitor {
     bool readable() const { return readable_; }
     // Losses since open(), by reason, those of replaced programs included.
     TrafficLosses losses() const;
+    HealthLosses health_losses() const { return health_->losses(); }
     // Peers beyond max_peers.
     std::uint64_t refused_peers() const { return peers_.refused(); }
 
@@ -59,24 +62,32 @@ class InterfaceMonitor {
 
   private:
     InterfaceMonitor(WireGuardInterface interface, std::uint32_t max_peers)
-        : interface_(std::move(interface)), peers_(max_peers) {}
+        : interface_(std::move(interface)), max_peers_(max_peers), peers_(max_peers) {}
 
     void resolve_sites(const SiteIndex& sites, SiteLedger& ledger);
     Result<void> follow_routes(SiteLedger& ledger);
-    Result<void> replace_program(const TrafficCapacity& capacity, RouteTable routes, SiteLedger& ledger);
+    Result<void> replace_program(const TrafficCapacity& capacity, const std::vector<Route>& routes,
+                                 SiteLedger& ledger);
     void credit_counters(const PollTime& now, SiteLedger& ledger);
     void credit_slot(TrackedPeer& peer, SiteAccount& account) const;
     void credit_tunnels(const PollTime& now, SiteLedger& ledger);
+    traffic_counts credit_unmatched_slot(SiteAccount& unassigned);
+    void credit_last_unmatched(SiteAccount& unassigned);
+    void count_no_peer(const traffic_counts& nobody, SiteAccount& unassigned) const;
+    void mark_unknown();
+    void follow_endpoint(const WireGuardPeer& reported, TrackedPeer& peer, bool up);
 
     WireGuardInterface interface_;
     std::unique_ptr<WireGuardReader> reader_;
     WireGuardDevice device_;
     WireGuardKey public_key_;
+    std::uint32_t max_peers_;
     PeerTable peers_;
     std::optional<RouteTable> routes_;
     // False while the device's peers are not in force in the kernel.
     bool routes_current_ = false;
     std::optional<TrafficProgram> program_;
+    std::optional<TunnelHealth> health_;
     UnmatchedAccounting unmatched_;
     // Part of TRAFFIC_SLOT_UNMATCHED's counts that is in the ledger already.
     traffic_counts unmatched_credited_{};

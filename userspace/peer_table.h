@@ -33,6 +33,8 @@ struct TrackedPeer {
     std::int64_t last_handshake_ns = 0;
     // When reading.receive_bytes was last seen to grow; none when it never did.
     std::optional<std::chrono::steady_clock::time_point> last_packet;
+    // As last reported.
+    std::optional<Endpoint> endpoint;
     const Site* site = nullptr;
     // Null until the sites are known.
     SiteAccount* account = nullptr;

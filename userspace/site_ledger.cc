@@ -2,6 +2,51 @@
 
 namespace pangolin {
 
+void SiteAccount::saw_up(const WireGuardKey& key) {
+    up = true;
+    if (!key_ || *key_ == key)
+        same_key_ = true;
+    else
+        other_key_ = key;
+    if (!key_)
+        key_ = key;
+}
+
+void SiteAccount::count_reconnect(ReconnectReason reason) {
+    ++health().reconnects[static_cast<std::size_t>(reason)];
+}
+
+SiteHealth& SiteAccount::health() {
+    if (!health_)
+        health_ = std::make_shared<SiteHealth>();
+    else if (health_is_shared_)
+        health_ = std::make_shared<SiteHealth>(*health_);
+    health_is_shared_ = false;
+    return *health_;
+}
+
+std::shared_ptr<const SiteHealth> SiteAccount::share_health() {
+    health_is_shared_ = true;
+    return health_;
+}
+
+void SiteAccount::settle(double elapsed_seconds) {
+    if (up && was_up_)
+        uptime_seconds += elapsed_seconds;
+    if (!up && unknown)
+        return;
+    if (!up && was_up_)
+        ++health().connection_drops;
+    if (up && !same_key_) {
+        key_ = other_key_;
+        count_reconnect(ReconnectReason::key_change);
+    } else if (up && !was_up_ && settled_up_) {
+        count_reconnect(ReconnectReason::timeout);
+    }
+    was_up_ = up;
+    settled_up_ |= up;
+}
+
 SiteAccount& SiteLedger::of(std::string_view site_id) {
     if (const auto found = by_id_.find(site_id); found != by_id_.end())
         return *found->second;
@@ -27,18 +72,17 @@ std::optional<TunnelReading> SiteLedger::take_reading(const WireGuardKey& key) {
 }
 
 void SiteLedger::begin_poll() {
-    for (SiteAccount& account : accounts_)
-        account.up = false;
+    for (SiteAccount& account : accounts_) {
+        account.up = account.unknown = false;
+        account.same_key_ = false;
+    }
 }
 
 void SiteLedger::end_poll(std::chrono::steady_clock::time_point now) {
     const double elapsed = last_poll_ ? std::chrono::duration<double>(now - *last_poll_).count() : 0.0;
     last_poll_ = now;
-    for (SiteAccount& account : accounts_) {
-        if (account.up && account.was_up_)
-            account.uptime_seconds += elapsed;
-        account.was_up_ = account.up;
-    }
+    for (SiteAccount& account : accounts_)
+        account.settle(elapsed);
 }
 
 }  // namespace pangolin

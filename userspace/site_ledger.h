@@ -4,12 +4,14 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 
 #include "bpf/shared/traffic.h"
+#include "userspace/site_health.h"
 #include "userspace/wireguard/key.h"
 
 namespace pangolin {
@@ -22,11 +24,34 @@ struct SiteAccount {
     // A peer of this site was seen at least once.
     bool had_peer = false;
     bool up = false;
+    // Some peer of this site could not be read, so that "not up" means nothing.
+    bool unknown = false;
     double uptime_seconds = 0;
+    // When TCP last told a round-trip time.
+    std::optional<std::chrono::steady_clock::time_point> last_tcp_latency;
+
+    // A peer of this site is up.
+    void saw_up(const WireGuardKey& key);
+    void count_reconnect(ReconnectReason reason);
+
+    // For changes. Most sites never have any, so that it is made when first asked for.
+    SiteHealth& health();
+    // Immutable from now on: a later change is made in a copy. Null when there never was anything.
+    std::shared_ptr<const SiteHealth> share_health();
 
   private:
     friend class SiteLedger;
+    void settle(double elapsed_seconds);
+
     bool was_up_ = false;
+    // It was up at the end of some poll.
+    bool settled_up_ = false;
+    // The peer that was up last, and whether it is the one that is up now; else another one that is.
+    std::optional<WireGuardKey> key_;
+    bool same_key_ = false;
+    WireGuardKey other_key_;
+    std::shared_ptr<SiteHealth> health_;
+    bool health_is_shared_ = false;
 };
 
 // WireGuard's own counters of a peer, as last read.
@@ -48,7 +73,7 @@ class SiteLedger {
     std::optional<TunnelReading> take_reading(const WireGuardKey& key);
 
     // A poll: all sites are down until a peer says otherwise; at its end, time since the last one is added to
-    // the sites that were up at both.
+    // the sites that were up at both, and those that came or went are counted.
     void begin_poll();
     void end_poll(std::chrono::steady_clock::time_point now);
 

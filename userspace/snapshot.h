@@ -11,6 +11,7 @@
 
 #include "bpf/shared/traffic.h"
 #include "userspace/metadata/site_directory.h"
+#include "userspace/site_health.h"
 #include "userspace/wireguard/key.h"
 
 namespace pangolin {
@@ -40,6 +41,10 @@ struct SiteSnapshot {
     // Seconds during which the tunnel was seen up; none for a local site, and for one that another exit node
     // serves.
     std::optional<double> uptime_seconds;
+    // A peer of this site was seen here at least once.
+    bool had_peer = false;
+    // Null when there was nothing to tell; to be read as if all were 0.
+    std::shared_ptr<const SiteHealth> health;
 };
 
 // A peer of a WireGuard interface as WireGuard reports it now.
@@ -79,6 +84,12 @@ struct FeatureStatus {
     bool enabled = false;
 };
 
+// Attached programs by the kind of hook.
+struct Attachments {
+    std::string_view hook;
+    std::uint64_t count = 0;
+};
+
 struct MapUsage {
     std::string_view map;
     // Index into Snapshot::interfaces.
@@ -108,12 +119,17 @@ struct Snapshot {
     std::vector<ActiveSites> active_sites;
     std::vector<SourceStatus> sources;
     std::vector<FeatureStatus> features;
+    std::vector<Attachments> attachments;
     std::vector<MapUsage> maps;
     std::vector<LostUpdates> lost_updates;
     // Wall time that this collection took, and what all collections took.
     double collection_seconds = 0;
     std::uint64_t collections = 0;
     double collections_seconds_sum = 0;
+
+    // A feature is in use when it is on some interface.
+    void add_feature(std::string_view name, bool enabled);
+    void add_attachments(std::string_view hook, std::uint64_t count);
 };
 
 }  // namespace pangolin

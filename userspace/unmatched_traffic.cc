@@ -18,8 +18,10 @@ bool equal(const traffic_counts& a, const traffic_counts& b) {
 
 }  // namespace
 
-void UnmatchedAccounting::credit(TrafficProgram& program, const RouteTable& routes, PeerTable& peers,
-                                 SiteAccount& unassigned, std::chrono::steady_clock::time_point now) {
+traffic_counts UnmatchedAccounting::credit(TrafficProgram& program, const RouteTable& routes,
+                                           PeerTable& peers, SiteAccount& unassigned,
+                                           std::chrono::steady_clock::time_point now) {
+    traffic_counts nobody{};
     std::map<IpAddress, Entry> kept;
     for (const UnmatchedTraffic& traffic : program.read_unmatched()) {
         const auto known = entries_.find(traffic.remote);
@@ -35,7 +37,7 @@ void UnmatchedAccounting::credit(TrafficProgram& program, const RouteTable& rout
             continue;
         }
         if (peer == nullptr && now - entry.first_seen >= waiting_time) {
-            add(unassigned.traffic, difference(traffic.counts, entry.credited));
+            add(nobody, difference(traffic.counts, entry.credited));
             entry.credited = traffic.counts;
         }
         if (peer == nullptr && now - entry.last_change >= idle_time)
@@ -44,18 +46,25 @@ void UnmatchedAccounting::credit(TrafficProgram& program, const RouteTable& rout
             kept.emplace(traffic.remote, entry);
     }
     entries_ = std::move(kept);
+    add(unassigned.traffic, nobody);
+    return nobody;
 }
 
-void UnmatchedAccounting::credit_final(const TrafficProgram& program, const RouteTable& routes,
-                                       PeerTable& peers, SiteAccount& unassigned) {
+traffic_counts UnmatchedAccounting::credit_final(const TrafficProgram& program, const RouteTable& routes,
+                                                 PeerTable& peers, SiteAccount& unassigned) {
+    traffic_counts nobody{};
     for (const UnmatchedTraffic& traffic : program.read_unmatched()) {
         const auto known = entries_.find(traffic.remote);
         const traffic_counts credited = known == entries_.end() ? traffic_counts{} : known->second.credited;
         const TrackedPeer* const peer = peers.at_slot(routes.find(traffic.remote));
-        add(peer != nullptr && peer->account != nullptr ? peer->account->traffic : unassigned.traffic,
+        add(peer != nullptr && peer->account != nullptr ? peer->account->traffic
+            : peer != nullptr                           ? unassigned.traffic
+                                                        : nobody,
             difference(traffic.counts, credited));
     }
     entries_.clear();
+    add(unassigned.traffic, nobody);
+    return nobody;
 }
 
 }  // namespace pangolin

@@ -18,6 +18,8 @@ struct RandomSnapshotOptions {
     unsigned protocols = TRAFFIC_PROTOCOLS;
     // Names with quotes, line feeds, backslashes and characters of several bytes.
     bool difficult_names = true;
+    // Handshakes, latencies, drops.
+    bool health = true;
 };
 
 namespace random_snapshot_detail {
@@ -69,11 +71,37 @@ inline PeerSnapshot peer(std::mt19937_64& random, const Site* site, unsigned int
     return peer;
 }
 
+inline void fill_latency(std::mt19937_64& random, latency_histogram& latency) {
+    for (auto& bucket : latency.bucket)
+        bucket = random() % 3 == 0 ? random() % 1000 : 0;
+    latency.sum_us = random() % 1'000'000'000;
+}
+
+inline std::shared_ptr<const SiteHealth> health(std::mt19937_64& random) {
+    if (random() % 4 == 0)
+        return nullptr;
+    SiteHealth health;
+    for (auto& count : health.handshakes)
+        count = random() % 3;
+    for (auto& count : health.reconnects)
+        count = random() % 3;
+    health.connection_drops = random() % 5;
+    fill_latency(random, health.handshake_latency);
+    if (random() % 2)
+        fill_latency(random, health.tunnel_latency);
+    for (auto& count : health.tcp_connections)
+        count = random() % 100;
+    health.tcp_retransmits = random() % 100;
+    health.add_drops(TRAFFIC_EGRESS, "netfilter_drop", random() % 100);
+    return std::make_shared<const SiteHealth>(std::move(health));
+}
+
 inline void fill_status(std::mt19937_64& random, Snapshot& snapshot) {
     snapshot.active_sites = {{"eu", random() % 100}, {"us \"east\"", random() % 100}};
     snapshot.sources = {
         {"wireguard", true, ""}, {"kernel", true, ""}, {"sqlite", false, "db.sqlite: <locked>"}};
     snapshot.features = {{"tcx", true}, {"clsact", false}};
+    snapshot.attachments = {{"tcx", 4}, {"tracepoint", 3}};
     for (std::uint32_t i = 0; i < snapshot.interfaces.size(); ++i) {
         snapshot.maps.push_back({"routes", i, random() % 100, 1024});
         snapshot.maps.push_back({"unmatched", i, random() % 100, 4096});
@@ -115,6 +143,9 @@ inline std::shared_ptr<const Snapshot> random_snapshot(std::uint64_t seed,
         entry.tunnel_receive_bytes = random() >> 16;
         entry.tunnel_transmit_bytes = random() >> 16;
         entry.tunnel_up = random() % 4 != 0;
+        entry.had_peer = site != nullptr;
+        if (options.health)
+            entry.health = detail::health(random);
         entry.uptime_seconds = static_cast<double>(random() % 100000000) / 997.0;
         snapshot->peers.push_back(
             detail::peer(random, site, options.interfaces ? i % options.interfaces : 0));

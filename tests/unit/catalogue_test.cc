@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <numeric>
 #include <regex>
 #include <set>
 #include <string>
@@ -24,6 +26,13 @@ class Recorder final : public Samples {
     void add(LabelValues labels, double value) override { record(labels, std::to_string(value)); }
     void add_summary(LabelValues labels, double sum, std::uint64_t count) override {
         record(labels, std::to_string(sum) + "/" + std::to_string(count));
+    }
+    void add_histogram(LabelValues labels, std::span<const double> bounds, std::span<const __u64> buckets,
+                       double sum) override {
+        EXPECT_EQ(buckets.size(), bounds.size() + 1);
+        EXPECT_TRUE(std::ranges::is_sorted(bounds));
+        record(labels, std::to_string(sum) + "/" +
+                           std::to_string(std::accumulate(buckets.begin(), buckets.end(), std::uint64_t{0})));
     }
     std::vector<std::string> samples;
     std::set<std::size_t> label_counts;
@@ -186,11 +195,47 @@ TEST(Catalogue, LossesOfSeveralInterfacesAreOneSeries) {
                 UnorderedElementsAre("traffic|full = 5", "traffic|gso_header = 1"));
 }
 
-TEST(Catalogue, AttachmentsByHook) {
+TEST(Catalogue, AttachmentsAndFeaturesOfSeveralInterfaces) {
     Snapshot snapshot;
-    for (const std::string_view hook : {"tcx", "clsact", "tcx"})
-        snapshot.interfaces.emplace_back().hook = hook;
-    EXPECT_THAT(emitted("pangolin_exporter_attachments", snapshot), ElementsAre("clsact = 2", "tcx = 4"));
+    for (const std::string_view hook : {"tcx", "clsact", "tcx"}) {
+        snapshot.add_attachments(hook, 2);
+        snapshot.add_feature("clsact", hook == "clsact");
+    }
+    EXPECT_THAT(emitted("pangolin_exporter_attachments", snapshot), ElementsAre("tcx = 4", "clsact = 2"));
+    EXPECT_THAT(emitted("pangolin_exporter_feature_enabled", snapshot), ElementsAre("clsact = 1"));
+}
+
+TEST(Catalogue, HealthOfATunnel) {
+    Site site;
+    site.site_id = "home";
+    SiteSnapshot entry;
+    entry.had_peer = true;
+    EXPECT_THAT(emitted("pangolin_wg_handshake_total", snapshot_of(site, entry)),
+                ElementsAre("home|success = 0", "home|timeout = 0"));
+    EXPECT_THAT(emitted("pangolin_tunnel_reconnects_total", snapshot_of(site, entry)),
+                ElementsAre("home|wireguard|key_change = 0", "home|wireguard|endpoint_change = 0",
+                            "home|wireguard|timeout = 0"));
+    EXPECT_THAT(emitted("pangolin_tunnel_latency_seconds", snapshot_of(site, entry)), IsEmpty());
+    SiteHealth health;
+    health.handshakes[HANDSHAKE_REPLAY] = 3;
+    health.connection_drops = 2;
+    observe(health.tunnel_latency, 1'500'000);
+    health.add_drops(TRAFFIC_EGRESS, "netfilter_drop", 5);
+    health.tcp_connections[TCP_RESULT_SUCCESS] = 7;
+    health.tcp_retransmits = 4;
+    entry.health = std::make_shared<const SiteHealth>(health);
+    const Snapshot snapshot = snapshot_of(site, entry);
+    EXPECT_THAT(emitted("pangolin_wg_handshake_total", snapshot),
+                ElementsAre("home|success = 0", "home|replay = 3", "home|timeout = 0"));
+    EXPECT_THAT(emitted("pangolin_site_connection_drops_total", snapshot), ElementsAre("home = 2"));
+    EXPECT_THAT(emitted("pangolin_tunnel_latency_seconds", snapshot),
+                ElementsAre("home|wireguard = 1.500000/1"));
+    EXPECT_THAT(emitted("pangolin_site_packet_drops_total", snapshot),
+                ElementsAre("home|egress|netfilter_drop = 5"));
+    EXPECT_THAT(emitted("pangolin_tcp_retransmits_total", snapshot), ElementsAre("home = 4"));
+    EXPECT_THAT(emitted("pangolin_tcp_connections_total", snapshot),
+                ElementsAre("home|success = 7", "home|refused = 0", "home|timeout = 0",
+                            "home|unreachable = 0", "home|aborted = 0"));
 }
 
 TEST(SnapshotView, InterfacesOfOneNameAreToldApart) {

@@ -71,7 +71,7 @@ metrics:
   enabled: true
   port: 9500
   listen: [127.0.0.1, "[::1]:9501", localhost]
-  wireguard: { netns: "container:gerbil", interfaces: [wg0, wg1], attach: clsact }
+  wireguard: { netns: "container:gerbil", interfaces: [wg0, wg1], attach: clsact, handshakes: underlay }
   metadata:
     sqlite: data/my db.sqlite
     postgres: ""
@@ -94,6 +94,7 @@ metrics:
     EXPECT_EQ(configuration.wireguard.netns, "container:gerbil");
     EXPECT_THAT(configuration.wireguard.interfaces, ElementsAre("wg0", "wg1"));
     EXPECT_EQ(configuration.wireguard.attach, HookMode::clsact);
+    EXPECT_EQ(configuration.wireguard.handshakes, HandshakeMode::underlay);
     EXPECT_EQ(configuration.metadata.kind, MetadataKind::sqlite);
     EXPECT_EQ(configuration.metadata.sqlite, folder.path("data/my db.sqlite"));
     EXPECT_EQ(configuration.metadata.refresh, 90s);
@@ -213,6 +214,7 @@ const BadValue bad_values[] = {
     {"  wireguard: {netns: 'pid:0'}", "2:22", "'pid:0' is no process", "pid:NUMBER"},
     {"  wireguard: {netns: 'container:'}", "2:22", "names no network namespace", "container:NAME"},
     {"  wireguard: {attach: xdp}", "2:23", "unknown value 'xdp'", "auto, tcx, clsact"},
+    {"  wireguard: {handshakes: modul}", "2:27", "unknown value 'modul'", "Did you mean 'module'?"},
     {"  wireguard: {attach: tcxx}", "2:23", "unknown value 'tcxx'", "Did you mean 'tcx'?"},
     {"  wireguard: {interfaces: [wg0, sixteen-letters-]}", "2:33", "'sixteen-letters-' is no interface name",
      "15"},

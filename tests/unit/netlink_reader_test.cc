@@ -124,10 +124,10 @@ TEST(DeviceDump, ReadsDeviceAndPeers) {
     EXPECT_EQ(peer.receive_bytes, 11U);
     EXPECT_EQ(peer.transmit_bytes, UINT64_MAX);
     EXPECT_EQ(peer.last_handshake_ns, 1'700'000'000'000'000'007);
-    EXPECT_EQ(peer.endpoint, "[::1]:51820");
+    EXPECT_EQ(peer.endpoint.value().to_string(), "[::1]:51820");
     EXPECT_EQ(peer.allowed_ips, (std::vector{*IpPrefix::parse("10.1.2.0/24"), *IpPrefix::parse("fd00::9")}));
     EXPECT_EQ(device.peers[1].receive_bytes, 3U);
-    EXPECT_TRUE(device.peers[1].endpoint.empty());
+    EXPECT_FALSE(device.peers[1].endpoint);
 }
 
 TEST(DeviceDump, ContinuesAPeerInTheNextMessage) {
@@ -166,7 +166,7 @@ TEST(DeviceDump, ReplacesWhatWasThere) {
     EXPECT_EQ(device.peers[0].receive_bytes, 0U);
     EXPECT_EQ(device.peers[0].last_handshake_ns, 0);
     EXPECT_TRUE(device.peers[0].allowed_ips.empty());
-    EXPECT_TRUE(device.peers[0].endpoint.empty());
+    EXPECT_FALSE(device.peers[0].endpoint);
 }
 
 TEST(DeviceDump, WritesAnIpv4Endpoint) {
@@ -178,7 +178,7 @@ TEST(DeviceDump, WritesAnIpv4Endpoint) {
     builder.begin_peers().begin_peer(key(1)).endpoint(endpoint).end_peer().end_peers();
     WireGuardDevice device;
     ASSERT_TRUE(DeviceDump(device).add(builder.message()));
-    EXPECT_EQ(device.peers.at(0).endpoint, "198.51.100.7:7");
+    EXPECT_EQ(device.peers.at(0).endpoint.value().to_string(), "198.51.100.7:7");
 }
 
 TEST(DeviceDump, RefusesWhatIsNotSane) {

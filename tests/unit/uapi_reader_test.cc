@@ -49,7 +49,7 @@ TEST(ParseUapi, ReadsDeviceAndPeers) {
     EXPECT_EQ(peer.last_handshake_ns, 1'700'000'000'000'000'005);
     EXPECT_EQ(peer.transmit_bytes, 38333U);
     EXPECT_EQ(peer.receive_bytes, UINT64_MAX);
-    EXPECT_EQ(peer.endpoint, "[2001:db8::1]:51820");
+    EXPECT_EQ(peer.endpoint.value().to_string(), "[2001:db8::1]:51820");
     EXPECT_EQ(peer.allowed_ips,
               (std::vector{*IpPrefix::parse("192.168.4.4"), *IpPrefix::parse("fd00::/64")}));
     EXPECT_TRUE(device.peers[1].allowed_ips.empty());
@@ -77,7 +77,7 @@ TEST(ParseUapi, ReplacesWhatWasThere) {
     ASSERT_EQ(device.peers.size(), 1U);
     EXPECT_EQ(device.peers[0].receive_bytes, 0U);
     EXPECT_EQ(device.peers[0].last_handshake_ns, 0);
-    EXPECT_TRUE(device.peers[0].endpoint.empty());
+    EXPECT_FALSE(device.peers[0].endpoint);
     EXPECT_TRUE(device.peers[0].allowed_ips.empty());
 }
 

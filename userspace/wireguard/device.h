@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "loader/base/endpoint.h"
 #include "loader/base/error.h"
 #include "loader/base/ip_prefix.h"
 #include "loader/wireguard_interface.h"
@@ -21,8 +23,8 @@ struct WireGuardPeer {
     std::uint64_t receive_bytes = 0;
     std::uint64_t transmit_bytes = 0;
     std::vector<IpPrefix> allowed_ips;
-    // "198.51.100.7:51820" or "[2001:db8::1]:51820"; empty when not known yet.
-    std::string endpoint;
+    // None while it is not known.
+    std::optional<Endpoint> endpoint;
 };
 
 struct WireGuardDevice {

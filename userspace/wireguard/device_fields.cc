@@ -1,8 +1,5 @@
 #include "userspace/wireguard/device_fields.h"
 
-#include <fmt/format.h>
-
-#include <iterator>
 #include <limits>
 
 namespace pangolin {
@@ -16,7 +13,7 @@ WireGuardPeer& reuse_peer(WireGuardDevice& device, std::size_t index, const Wire
     peer.receive_bytes = 0;
     peer.transmit_bytes = 0;
     peer.allowed_ips.clear();
-    peer.endpoint.clear();
+    peer.endpoint.reset();
     return peer;
 }
 
@@ -27,17 +24,6 @@ bool set_handshake_time(std::int64_t seconds, std::int64_t nanoseconds, WireGuar
         return false;
     peer.last_handshake_ns = seconds * second + nanoseconds;
     return true;
-}
-
-void write_endpoint(const IpAddress& address, std::uint16_t port, std::string& endpoint) {
-    endpoint.clear();
-    if (address.family == IpFamily::v6) {
-        fmt::format_to(std::back_inserter(endpoint), "[{}]:{}", address.to_string(), port);
-        return;
-    }
-    const std::uint32_t value = address.v4_value();
-    fmt::format_to(std::back_inserter(endpoint), "{}.{}.{}.{}:{}", value >> 24, value >> 16 & 0xff,
-                   value >> 8 & 0xff, value & 0xff, port);
 }
 
 }  // namespace pangolin

@@ -3,9 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
 
-#include "loader/base/ip_prefix.h"
 #include "userspace/wireguard/device.h"
 
 namespace pangolin {
@@ -16,8 +14,5 @@ WireGuardPeer& reuse_peer(WireGuardDevice& device, std::size_t index, const Wire
 
 // False when the time is before 1970, does not fit, or has a second or more of nanoseconds.
 bool set_handshake_time(std::int64_t seconds, std::int64_t nanoseconds, WireGuardPeer& peer);
-
-// Replaces `endpoint` by "198.51.100.7:51820" or "[2001:db8::1]:51820".
-void write_endpoint(const IpAddress& address, std::uint16_t port, std::string& endpoint);
 
 }  // namespace pangolin

@@ -61,18 +61,18 @@ Result<void> append_allowed_ips(const NetlinkAttributes& list, std::vector<IpPre
     return {};
 }
 
-void parse_endpoint(const NetlinkAttribute& attribute, std::string& endpoint) {
-    endpoint.clear();
+std::optional<Endpoint> parse_endpoint(const NetlinkAttribute& attribute) {
     const auto family = attribute.as<sa_family_t>();
     if (family == AF_INET) {
         if (const auto address = attribute.as<sockaddr_in>())
-            write_endpoint(IpAddress::from_network(IpFamily::v4, &address->sin_addr),
-                           ntohs(address->sin_port), endpoint);
+            return Endpoint{IpAddress::from_network(IpFamily::v4, &address->sin_addr),
+                            ntohs(address->sin_port)};
     } else if (family == AF_INET6) {
         if (const auto address = attribute.as<sockaddr_in6>())
-            write_endpoint(IpAddress::from_network(IpFamily::v6, &address->sin6_addr),
-                           ntohs(address->sin6_port), endpoint);
+            return Endpoint{IpAddress::from_network(IpFamily::v6, &address->sin6_addr),
+                            ntohs(address->sin6_port)};
     }
+    return std::nullopt;
 }
 
 Result<void> set_peer_field(const NetlinkAttribute& attribute, WireGuardPeer& peer) {
@@ -90,7 +90,7 @@ Result<void> set_peer_field(const NetlinkAttribute& attribute, WireGuardPeer& pe
             break;
         }
         case WGPEER_A_ENDPOINT:
-            parse_endpoint(attribute, peer.endpoint);
+            peer.endpoint = parse_endpoint(attribute);
             break;
         case WGPEER_A_ALLOWEDIPS:
             return append_allowed_ips(attribute.nested(), peer.allowed_ips);

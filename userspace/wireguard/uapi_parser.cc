@@ -105,8 +105,10 @@ class UapiParser {
             return read_number(value, seconds_) && set_handshake_time(seconds_, nanoseconds_, *peer_);
         if (key == "last_handshake_time_nsec")
             return read_number(value, nanoseconds_) && set_handshake_time(seconds_, nanoseconds_, *peer_);
-        if (key == "endpoint")
-            peer_->endpoint = value;
+        if (key == "endpoint") {
+            if (const auto endpoint = Endpoint::parse(value))
+                peer_->endpoint = *endpoint;
+        }
         return true;
     }
 

@@ -1,0 +1,94 @@
+#include "userspace/handshake_accounting.h"
+
+#include <algorithm>
+
+namespace pangolin {
+namespace {
+
+handshake_identity identity_of(const std::array<std::uint8_t, 32>& public_key) {
+    handshake_identity identity{};
+    identity.kind = HANDSHAKE_PUBLIC_KEY;
+    std::ranges::copy(public_key, identity.public_key);
+    return identity;
+}
+
+Endpoint endpoint_of(const peer_endpoint& endpoint) {
+    return {{endpoint.is_v6 != 0 ? IpFamily::v6 : IpFamily::v4, endpoint.address.high, endpoint.address.low},
+            static_cast<std::uint16_t>(endpoint.port)};
+}
+
+}  // namespace
+
+void HandshakeAccounting::learn(const Endpoint& endpoint, const WireGuardKey& key) {
+    // Peers behind changing addresses must not pile up for years.
+    if (endpoints_.size() >= max_endpoints_ && !endpoints_.contains(endpoint))
+        endpoints_.clear();
+    endpoints_[endpoint] = key;
+}
+
+void HandshakeAccounting::take(WireGuardProbe& probe, std::chrono::steady_clock::time_point now) {
+    for (const handshake& ended : probe.take_handshakes()) {
+        Outcome outcome{ended.identity, static_cast<handshake_result>(ended.result), 1, {}, now};
+        if (ended.result == HANDSHAKE_SUCCESS)
+            outcome.latency_us = (ended.end_ns - ended.begin_ns) / 1000;
+        waiting_.push_back(outcome);
+    }
+    for (const HandshakeCount& count : probe.take_counts())
+        waiting_.push_back({count.identity, count.result, count.count, {}, now});
+    for (const QueueDrops& drops : probe.take_queue_drops())
+        waiting_.push_back({identity_of(drops.public_key), {}, drops.packets, {}, now});
+}
+
+SiteAccount* HandshakeAccounting::account_of(const handshake_identity& identity, PeerTable& peers) const {
+    WireGuardKey key;
+    if (identity.kind == HANDSHAKE_PUBLIC_KEY) {
+        std::ranges::copy(identity.public_key, key.bytes.begin());
+    } else {
+        const auto known = endpoints_.find(endpoint_of(identity.endpoint));
+        if (known == endpoints_.end())
+            return nullptr;
+        key = known->second;
+    }
+    const TrackedPeer* const peer = peers.find(key);
+    return peer == nullptr ? nullptr : peer->account;
+}
+
+void HandshakeAccounting::credit(WireGuardProbe& probe, PeerTable& peers, SiteLedger& ledger,
+                                 bool sites_known, std::chrono::steady_clock::time_point now) {
+    take(probe, now);
+    std::erase_if(waiting_, [&](const Outcome& outcome) {
+        SiteAccount* account = nullptr;
+        if (outcome.identity.kind != HANDSHAKE_NOBODY) {
+            account = account_of(outcome.identity, peers);
+            if (account == nullptr && (!sites_known || now - outcome.since < waiting_time))
+                return false;
+        }
+        if (account == nullptr)
+            account = &ledger.of(unassigned_site_id);
+        SiteHealth& health = account->health();
+        if (!outcome.result) {
+            health.add_drops(TRAFFIC_EGRESS, "wireguard_queue_full", outcome.count);
+            return true;
+        }
+        health.handshakes[*outcome.result] += outcome.count;
+        if (outcome.latency_us) {
+            observe(health.handshake_latency, *outcome.latency_us);
+            if (!account->last_tcp_latency || now - *account->last_tcp_latency > tcp_silence)
+                observe(health.tunnel_latency, *outcome.latency_us);
+        }
+        return true;
+    });
+}
+
+void HandshakeAccounting::finish(WireGuardProbe& probe, PeerTable& peers, SiteLedger& ledger) {
+    const auto now = std::chrono::steady_clock::now();
+    for (Outcome& outcome : waiting_)
+        outcome.since = {};
+    credit(probe, peers, ledger, true, now);
+    // Those that were taken just now.
+    for (Outcome& outcome : waiting_)
+        outcome.since = {};
+    credit(probe, peers, ledger, true, now);
+}
+
+}  // namespace pangolin

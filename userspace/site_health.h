@@ -1,0 +1,52 @@
+// How the tunnel of a site is doing: handshakes, latencies, reconnects, drops, TCP.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bpf/shared/handshake.h"
+#include "bpf/shared/tunnel.h"
+
+namespace pangolin {
+
+// Why a tunnel that was up came up anew.
+enum class ReconnectReason : std::uint8_t {
+    key_change,       // another WireGuard key for the same site: newt was started again
+    endpoint_change,  // the same key from another address
+    timeout,          // the same key after the tunnel had been down
+};
+inline constexpr std::size_t reconnect_reasons = 3;
+
+// Dropped wire packets of one direction and reason.
+struct PacketDrops {
+    traffic_direction direction{};
+    std::string reason;
+    std::uint64_t packets = 0;
+};
+
+// Totals of one site; they only grow.
+struct SiteHealth {
+    std::array<std::uint64_t, HANDSHAKE_RESULTS> handshakes{};
+    std::array<std::uint64_t, reconnect_reasons> reconnects{};
+    // Times that the site went from up to down.
+    std::uint64_t connection_drops = 0;
+    // Responder: response sent to first data. Initiator: initiation sent to response.
+    latency_histogram handshake_latency{};
+    // Smoothed round-trip times of TCP connections; handshake latencies while there are none.
+    latency_histogram tunnel_latency{};
+    std::array<std::uint64_t, TCP_RESULTS> tcp_connections{};
+    std::uint64_t tcp_retransmits = 0;
+    std::vector<PacketDrops> packet_drops;
+
+    void add_drops(traffic_direction direction, std::string_view reason, std::uint64_t packets);
+};
+
+void observe(latency_histogram& histogram, std::uint64_t microseconds);
+// `now` and `before` are readings of the same histogram, whose difference is added to `sum`.
+void add_growth(latency_histogram& sum, const latency_histogram& now, const latency_histogram& before);
+std::uint64_t observations(const latency_histogram& histogram);
+
+}  // namespace pangolin

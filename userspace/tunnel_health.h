@@ -1,0 +1,97 @@
+// How the tunnels of one interface are doing, as far as this host's kernel lets us see.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "loader/drop_program.h"
+#include "loader/peer_lookup.h"
+#include "loader/tcp_program.h"
+#include "loader/wireguard_probe.h"
+#include "userspace/handshake_accounting.h"
+#include "userspace/peer_table.h"
+#include "userspace/site_ledger.h"
+#include "userspace/snapshot.h"
+#include "userspace/wireguard/device.h"
+
+namespace pangolin {
+
+struct HealthOptions {
+    HandshakeMode handshakes = HandshakeMode::automatic;
+    // For the underlay's handshakes.
+    HookMode hooks = HookMode::automatic;
+    std::uint32_t max_peers = 16384;
+};
+
+// What could not be counted, by map.
+struct HealthLosses {
+    std::uint64_t handshakes = 0;
+    std::uint64_t handshake_counts = 0;
+    std::uint64_t tcp = 0;
+    std::uint64_t drops = 0;
+
+    HealthLosses& operator+=(const HealthLosses& other);
+};
+
+// Attaches what this host offers; what it lacks, or what fails later, is logged and off, and all else goes
+// on. Not thread-safe.
+class TunnelHealth {
+  public:
+    TunnelHealth(const WireGuardInterface& interface, const WireGuardDevice& device,
+                 const HealthOptions& options);
+
+    // The peers' allowed IPs have changed.
+    void set_routes(const std::vector<Route>& routes);
+    // A peer is seen at another endpoint than before.
+    void set_endpoint(const Endpoint& endpoint, const WireGuardKey& key);
+    void set_namespace(const NetworkNamespace& netns);
+
+    // Credits what was counted since the last poll. While sites are not known, the kernel keeps the counts.
+    void poll(const WireGuardDevice& device, PeerTable& peers, SiteLedger& ledger, bool sites_known,
+              std::chrono::steady_clock::time_point now);
+    // The peer is gone: credits its last counts, so that its slot may be another's.
+    void retire(TrackedPeer& peer, SiteLedger& ledger);
+    // The interface is gone: credits the last counts. No poll may follow.
+    void finish(PeerTable& peers, SiteLedger& ledger);
+
+    HealthLosses losses() const;
+    // Appends to the attachments, features and interface of `snapshot`.
+    void describe(Snapshot& snapshot) const;
+
+  private:
+    // Runs `work` on a feature, which is off after a failure.
+    template <class Feature, class Work>
+    void guarded(std::string_view what, Feature& feature, Work work);
+    void follow(const WireGuardDevice& device, PeerTable& peers);
+    void follow_listener(const WireGuardDevice& device);
+    void credit_tcp(PeerTable& peers, SiteLedger& ledger, bool final);
+    void credit_tcp_slot(const SlotTcpCounts& now, SiteAccount& account);
+    void credit_drops(PeerTable& peers, SiteLedger& ledger, bool final);
+    std::string name_of(const drop_key& key) const;
+    // Whose account a slot's counts go to; null while that is not known.
+    static SiteAccount* account_of(std::uint32_t slot, PeerTable& peers, SiteLedger& ledger, bool final);
+
+    WireGuardInterface interface_;
+    std::optional<PeerLookup> lookup_;
+    std::unique_ptr<WireGuardProbe> probe_;
+    std::optional<TcpProgram> tcp_;
+    std::optional<DropProgram> drops_;
+    HandshakeAccounting handshakes_;
+    bool endpoints_changed_ = true;
+    // Of the last follow(), so that it is logged once.
+    std::string follow_trouble_;
+    // Parts that are in the ledger already.
+    std::map<std::uint32_t, tcp_counts> tcp_credited_;
+    struct DropKeyOrder {
+        bool operator()(const drop_key& a, const drop_key& b) const;
+    };
+    std::map<drop_key, std::uint64_t, DropKeyOrder> drops_credited_;
+    std::chrono::steady_clock::time_point now_;
+};
+
+}  // namespace pangolin
