@@ -55,6 +55,8 @@ class Site:
     interface: Interface
     keys: KeyPair
     allowed_ips: list[str] = field(default_factory=list)
+    endpoint: str | None = None  # where it dials, if not the host itself
+    listen_port: int | None = None  # for a site whose endpoint must stay the same when it is started anew
 
     @property
     def address(self) -> str:
@@ -188,8 +190,19 @@ class World:
         )
         namespace.create()
         self._connect_cable(site)
+        self.host.interface.add_peer(site.keys.public, site.allowed_ips)
+        self.start_site(site)
+        self.sites.append(site)
+        self._describe()
+        return site
+
+    def start_site(self, site: Site) -> None:
+        """newt begins, or begins again after stop_site with the same key."""
+        namespace, interface = site.namespace, site.interface
         interface.create()
         interface.set(private_key=site.keys.private)
+        if site.listen_port:
+            interface.set("listen-port", str(site.listen_port))
         interface.bring_up(addresses.TUNNEL_MTU, (f"{site.address}/32", f"{site.address_6}/128"))
         namespace.ip(
             "route", "add", str(addresses.HOST_TUNNEL.network), "dev", interface.name, "src", site.address
@@ -197,11 +210,11 @@ class World:
         namespace.ip(
             "-6", "route", "add", str(addresses.ALL_TUNNELS_6), "dev", interface.name, "src", site.address_6
         )
-        self.host.interface.add_peer(site.keys.public, site.allowed_ips)
-        self._dial(site)
-        self.sites.append(site)
-        self._describe()
-        return site
+        self.dial(site)
+
+    def stop_site(self, site: Site) -> None:
+        """newt is gone without a word; the host is not told."""
+        site.interface.delete()
 
     def _connect_cable(self, site: Site) -> None:
         host_end, site_end = addresses.underlay(site.index)
@@ -216,9 +229,11 @@ class World:
             namespace.ip("address", "add", str(address), "dev", link)
             namespace.ip("link", "set", link, "up")
 
-    def _dial(self, site: Site) -> None:
-        """Makes the host the site's peer, so that the site starts the handshake as newt does."""
-        endpoint = f"{addresses.underlay(site.index)[0].ip}:{addresses.LISTEN_PORT}"
+    def dial(self, site: Site) -> None:
+        """Makes the host the site's peer, so that the site starts the handshake as newt does. Where it is the peer
+        already it is so anew: the site forgets its session."""
+        site.interface.remove_peer(self.host.keys.public)
+        endpoint = site.endpoint or f"{addresses.underlay(site.index)[0].ip}:{addresses.LISTEN_PORT}"
         site.interface.add_peer(
             self.host.keys.public,
             (addresses.HOST_TUNNEL.ip, addresses.HOST_TUNNEL_6.ip),
@@ -259,8 +274,18 @@ class World:
         self.host.interface.add_peer(site.keys.public, site.allowed_ips)
         site.interface.remove_peer(self.host.keys.public)
         site.interface.set(private_key=site.keys.private)
-        self._dial(site)
+        self.dial(site)
         self._describe()
+
+    def hush_site(self, site: Site) -> None:
+        """Its WireGuard falls silent: somebody else will speak in its name."""
+        site.interface.remove_peer(self.host.keys.public)
+
+    def renew_peer(self, site: Site, endpoint: str | None = None) -> None:
+        """The host forgets what it had with this peer; with an endpoint it can begin a handshake itself."""
+        self.host.interface.remove_peer(site.keys.public)
+        options = ["endpoint", endpoint] if endpoint else []
+        self.host.interface.add_peer(site.keys.public, site.allowed_ips, *options)
 
     def set_allowed_ips(self, site: Site, allowed_ips: list[str]) -> None:
         """Gives the host's peer these allowed IPs; WireGuard takes them away from whoever had them."""
@@ -281,8 +306,7 @@ class World:
         """
         self._make_host_interface()
         for site in self.sites:
-            site.interface.remove_peer(self.host.keys.public)
-            self._dial(site)
+            self.dial(site)
 
     # ---- what Pangolin knows of it
 

@@ -55,6 +55,7 @@ nftables
 wireguard-tools
 wireguard-go 0.0.20230706
 sqlite3
+python3-cryptography
 golang-go command:go
 ca-certificates
 '

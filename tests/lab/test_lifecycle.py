@@ -3,7 +3,6 @@
 
 import contextlib
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -13,49 +12,12 @@ from accounts import AT_HOST, BYTES, PACKETS, Accounts, difference, exporter_boo
 from exposition import Samples
 from harness import wait_for
 from lab.world import Site, World
+from readings import NeverBackwards
 from traffic import Drizzle, End
 from witness import Amount
 
 TAG = "life"
 UP = dict(transport="wireguard")
-# WireGuard's own counters by key, as other WireGuard exporters give them: they begin anew with the interface.
-MAY_BEGIN_ANEW = "pangolin_wg_peer_"
-
-
-class NeverBackwards:
-    """Scrapes all the time and insists that no counter ever falls."""
-
-    def __init__(self, exporter: harness.Exporter) -> None:
-        self.exporter = exporter
-        self.complaints: list[str] = []
-        self.scrapes = 0
-        self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self._run, name="never backwards")
-
-    def _run(self) -> None:
-        highest: dict = {}
-        while not self.stopping.wait(0.2):
-            try:
-                counters = self.exporter.scrape().counters()
-            except (AssertionError, OSError) as error:
-                self.complaints.append(f"a scrape failed: {error}")
-                continue
-            self.scrapes += 1
-            for key, value in counters.items():
-                if value < highest.get(key, 0) and not key[0].startswith(MAY_BEGIN_ANEW):
-                    self.complaints.append(f"{key[0]}{dict(key[1])} fell from {highest[key]} to {value}")
-                highest[key] = value
-
-    def __enter__(self) -> "NeverBackwards":
-        self.thread.start()
-        return self
-
-    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
-        self.stopping.set()
-        self.thread.join()
-        if error_type is None:
-            assert not self.complaints, "\n".join(self.complaints[:10])
-            assert self.scrapes > 0, "it never looked"
 
 
 def pairs(world: World, *sites: Site) -> list[tuple[End, End]]:

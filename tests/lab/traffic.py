@@ -96,6 +96,14 @@ def receive_stream(receiver: socket.socket, amount: int) -> None:
         raise TrafficLost(f"TCP: {got} of {amount} bytes arrived")
 
 
+def receive_exactly(receiver: socket.socket, amount: int) -> None:
+    while amount > 0:
+        part = receiver.recv(min(amount, 1 << 16))
+        if not part:
+            raise TrafficLost(f"TCP: the connection ended {amount} bytes too early")
+        amount -= len(part)
+
+
 def tcp_bulk(client: End, server: End, to_server: int, to_client: int) -> None:
     """One connection with exactly this many payload bytes in each direction, at the same time."""
     dialler, accepted = tcp_connection(client, server)
