@@ -87,10 +87,10 @@ const std::array<double, LATENCY_BOUNDS> latency_bounds = [] {
 
 // Nothing is published of a site that never had an observation: at thousands of sites that would be most of
 // the answer.
-void emit_latency(const SiteSnapshot& site, Samples& samples, const latency_histogram& latency) {
-    if (observations(latency) > 0)
-        samples.add_histogram({site.site_id(), "wireguard"}, latency_bounds, latency.bucket,
-                              static_cast<double>(latency.sum_us) / 1e6);
+void emit_latency(const SiteSnapshot& site, Samples& samples, const Latency& latency) {
+    if (!latency.empty())
+        samples.add_histogram({site.site_id(), "wireguard"}, latency_bounds, latency.histogram().bucket,
+                              static_cast<double>(latency.histogram().sum_us) / 1e6);
 }
 
 // What can happen to any peer, and to nobody's messages, is there from the start, so that its first increase

@@ -323,7 +323,7 @@ void Collector::describe_sites(Snapshot& snapshot) const {
                 active[site.region.empty() ? site.exit_node : site.region] += account.up ? 1 : 0;
             }
         }
-        snapshot.sites.push_back(described);
+        snapshot.sites.push_back(std::move(described));
     }
     snapshot.sites.push_back(describe_account(nullptr, unassigned_account_));
     for (const auto& [region, count] : active)

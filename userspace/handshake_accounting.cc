@@ -72,9 +72,9 @@ void HandshakeAccounting::credit(WireGuardProbe& probe, PeerTable& peers, SiteLe
         }
         health.handshakes[*outcome.result] += outcome.count;
         if (outcome.latency_us) {
-            observe(health.handshake_latency, *outcome.latency_us);
+            health.handshake_latency.observe(*outcome.latency_us);
             if (!account->last_tcp_latency || now - *account->last_tcp_latency > tcp_silence)
-                observe(health.tunnel_latency, *outcome.latency_us);
+                health.tunnel_latency.observe(*outcome.latency_us);
         }
         return true;
     });

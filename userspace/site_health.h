@@ -9,6 +9,7 @@
 
 #include "bpf/shared/handshake.h"
 #include "bpf/shared/tunnel.h"
+#include "userspace/latency.h"
 
 namespace pangolin {
 
@@ -34,19 +35,14 @@ struct SiteHealth {
     // Times that the site went from up to down.
     std::uint64_t connection_drops = 0;
     // Responder: response sent to first data. Initiator: initiation sent to response.
-    latency_histogram handshake_latency{};
+    Latency handshake_latency;
     // Smoothed round-trip times of TCP connections; handshake latencies while there are none.
-    latency_histogram tunnel_latency{};
+    Latency tunnel_latency;
     std::array<std::uint64_t, TCP_RESULTS> tcp_connections{};
     std::uint64_t tcp_retransmits = 0;
     std::vector<PacketDrops> packet_drops;
 
     void add_drops(traffic_direction direction, std::string_view reason, std::uint64_t packets);
 };
-
-void observe(latency_histogram& histogram, std::uint64_t microseconds);
-// `now` and `before` are readings of the same histogram, whose difference is added to `sum`.
-void add_growth(latency_histogram& sum, const latency_histogram& now, const latency_histogram& before);
-std::uint64_t observations(const latency_histogram& histogram);
 
 }  // namespace pangolin

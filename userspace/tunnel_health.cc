@@ -1,9 +1,9 @@
 #include "userspace/tunnel_health.h"
 
+#include <malloc.h>
 #include <spdlog/spdlog.h>
 
 #include <cstring>
-#include <tuple>
 
 namespace pangolin {
 namespace {
@@ -31,9 +31,13 @@ HealthLosses& HealthLosses::operator+=(const HealthLosses& other) {
     return *this;
 }
 
-bool TunnelHealth::DropKeyOrder::operator()(const drop_key& a, const drop_key& b) const {
-    return std::tie(a.slot, a.reason, a.direction, a.place) <
-           std::tie(b.slot, b.reason, b.direction, b.place);
+std::size_t TunnelHealth::DropKeyHash::operator()(const drop_key& key) const {
+    return std::hash<std::uint64_t>{}(std::uint64_t{key.slot} << 32 ^ std::uint64_t{key.reason} << 8 ^
+                                      key.direction << 4 ^ key.place);
+}
+
+bool TunnelHealth::DropKeyEqual::operator()(const drop_key& a, const drop_key& b) const {
+    return std::memcmp(&a, &b, sizeof a) == 0;
 }
 
 TunnelHealth::TunnelHealth(const WireGuardInterface& interface, const WireGuardDevice& device,
@@ -55,6 +59,8 @@ TunnelHealth::TunnelHealth(const WireGuardInterface& interface, const WireGuardD
         started("TCP statistics", interface.name, TcpProgram::attach(interface, *lookup_, options.max_peers));
     drops_ =
         started("packet drops", interface.name, DropProgram::attach(interface, *lookup_, options.max_peers));
+    // libbpf has read the kernel's types several times, some megabytes each, which the heap would keep.
+    malloc_trim(0);
 }
 
 template <class Feature, class Work>
@@ -159,7 +165,7 @@ void TunnelHealth::credit_tcp_slot(const SlotTcpCounts& now, SiteAccount& accoun
     health.tcp_retransmits += now.counts.retransmits - before.retransmits;
     if (now.counts.rtt.sum_us != before.rtt.sum_us)
         account.last_tcp_latency = now_;
-    add_growth(health.tunnel_latency, now.counts.rtt, before.rtt);
+    health.tunnel_latency.add_growth(now.counts.rtt, before.rtt);
     before = now.counts;
 }
 

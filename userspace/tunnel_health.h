@@ -2,11 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "loader/drop_program.h"
@@ -86,11 +86,14 @@ class TunnelHealth {
     // Of the last follow(), so that it is logged once.
     std::string follow_trouble_;
     // Parts that are in the ledger already.
-    std::map<std::uint32_t, tcp_counts> tcp_credited_;
-    struct DropKeyOrder {
+    std::unordered_map<std::uint32_t, tcp_counts> tcp_credited_;
+    struct DropKeyHash {
+        std::size_t operator()(const drop_key& key) const;
+    };
+    struct DropKeyEqual {
         bool operator()(const drop_key& a, const drop_key& b) const;
     };
-    std::map<drop_key, std::uint64_t, DropKeyOrder> drops_credited_;
+    std::unordered_map<drop_key, std::uint64_t, DropKeyHash, DropKeyEqual> drops_credited_;
     std::chrono::steady_clock::time_point now_;
 };
 

@@ -14,8 +14,8 @@ namespace pangolin {
 // has appeared for a while, to the unassigned account. Nothing is credited twice. Not thread-safe.
 class UnmatchedAccounting {
   public:
-    // `routes` are in force in `program`, so that the counts of addresses with a route are final. Returns what
-    // went to the unassigned account because no peer has the address.
+    // `routes` are in force in `program`, so that the counts of addresses with a route are final. Returns
+    // what went to the unassigned account because no peer has the address.
     traffic_counts credit(TrafficProgram& program, const RouteTable& routes, PeerTable& peers,
                           SiteAccount& unassigned, std::chrono::steady_clock::time_point now);
     // For a program that counts no more: what has no peer is unassigned at once.

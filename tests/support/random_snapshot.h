@@ -71,10 +71,9 @@ inline PeerSnapshot peer(std::mt19937_64& random, const Site* site, unsigned int
     return peer;
 }
 
-inline void fill_latency(std::mt19937_64& random, latency_histogram& latency) {
-    for (auto& bucket : latency.bucket)
-        bucket = random() % 3 == 0 ? random() % 1000 : 0;
-    latency.sum_us = random() % 1'000'000'000;
+inline void fill_latency(std::mt19937_64& random, Latency& latency) {
+    for (auto count = random() % 100; count > 0; --count)
+        latency.observe(random() >> (random() % 34 + 30));
 }
 
 inline std::shared_ptr<const SiteHealth> health(std::mt19937_64& random) {

@@ -219,7 +219,7 @@ TEST(Catalogue, HealthOfATunnel) {
     SiteHealth health;
     health.handshakes[HANDSHAKE_REPLAY] = 3;
     health.connection_drops = 2;
-    observe(health.tunnel_latency, 1'500'000);
+    health.tunnel_latency.observe(1'500'000);
     health.add_drops(TRAFFIC_EGRESS, "netfilter_drop", 5);
     health.tcp_connections[TCP_RESULT_SUCCESS] = 7;
     health.tcp_retransmits = 4;

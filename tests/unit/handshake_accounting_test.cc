@@ -91,7 +91,7 @@ TEST_F(HandshakeAccountingTest, CreditsByKeyAndByEndpoint) {
     credit(start);
     EXPECT_EQ(count("home", HANDSHAKE_SUCCESS), 2U);
     EXPECT_EQ(count("home", HANDSHAKE_REPLAY), 4U);
-    EXPECT_EQ(ledger.of("home").health().handshake_latency.sum_us, 30'700U);
+    EXPECT_EQ(ledger.of("home").health().handshake_latency.histogram().sum_us, 30'700U);
     credit(start + 1s);
     EXPECT_EQ(count("home", HANDSHAKE_SUCCESS), 2U) << "credited twice";
 }
@@ -142,15 +142,15 @@ TEST_F(HandshakeAccountingTest, HandshakesTellTheLatencyWhenTcpIsSilent) {
     SiteAccount& home = ledger.of("home");
     probe.handshakes = {success(by_key(1), 100)};
     credit(start);
-    EXPECT_EQ(observations(home.health().tunnel_latency), 1U);
+    EXPECT_EQ(home.health().tunnel_latency.count(), 1U);
     home.last_tcp_latency = start;
     probe.handshakes = {success(by_key(1), 100)};
     credit(start + 1s);
-    EXPECT_EQ(observations(home.health().tunnel_latency), 1U);
-    EXPECT_EQ(observations(home.health().handshake_latency), 2U);
+    EXPECT_EQ(home.health().tunnel_latency.count(), 1U);
+    EXPECT_EQ(home.health().handshake_latency.count(), 2U);
     probe.handshakes = {success(by_key(1), 100)};
     credit(start + HandshakeAccounting::tcp_silence + 1s);
-    EXPECT_EQ(observations(home.health().tunnel_latency), 2U);
+    EXPECT_EQ(home.health().tunnel_latency.count(), 2U);
 }
 
 TEST_F(HandshakeAccountingTest, QueueDropsArePacketDropsOfTheSite) {

@@ -30,18 +30,22 @@ TEST(LatencyBuckets, TheirMiddleIsNearWhateverFellIntoThem) {
     }
 }
 
-TEST(SiteHealth, AddsObservationsAndGrowth) {
-    latency_histogram before{};
-    observe(before, 300);
-    latency_histogram now = before;
-    observe(now, 300);
-    observe(now, 70'000'000);
-    latency_histogram sum{};
-    add_growth(sum, now, before);
-    EXPECT_EQ(observations(sum), 2U);
-    EXPECT_EQ(sum.bucket[latency_bucket(300)], 1U);
-    EXPECT_EQ(sum.bucket[LATENCY_BUCKETS - 1], 1U);
-    EXPECT_EQ(sum.sum_us, 70'000'300U);
+TEST(Latency, AddsObservationsAndGrowth) {
+    Latency before;
+    EXPECT_TRUE(before.empty());
+    before.observe(300);
+    Latency now = before;
+    now.observe(300);
+    now.observe(70'000'000);
+    EXPECT_EQ(before.count(), 1U) << "a copy is another one";
+    Latency sum;
+    sum.add_growth(now.histogram(), now.histogram());
+    EXPECT_TRUE(sum.empty());
+    sum.add_growth(now.histogram(), before.histogram());
+    EXPECT_EQ(sum.count(), 2U);
+    EXPECT_EQ(sum.histogram().bucket[latency_bucket(300)], 1U);
+    EXPECT_EQ(sum.histogram().bucket[LATENCY_BUCKETS - 1], 1U);
+    EXPECT_EQ(sum.histogram().sum_us, 70'000'300U);
 }
 
 TEST(SiteHealth, KeepsDropsByDirectionAndReason) {
