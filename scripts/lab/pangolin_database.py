@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import addresses
-from .pangolin_schema import TABLES, Version, columns_of
+from .pangolin_schema import TABLES, Version, columns_of, definition
 from .sites_file import STREAM_PORT, WEB_PORT
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class _Writer:
             columns = columns_of(table, self.version)
             if not columns:
                 continue
-            quoted = ", ".join('"{}" {}'.format(*column.split(" ", 1)) for column in columns)
+            quoted = ", ".join(definition(column, "sqlite") for column in columns)
             self.database.execute(f'CREATE TABLE IF NOT EXISTS "{table}" ({quoted})')
             self.database.execute(f'DELETE FROM "{table}"')
 
@@ -176,6 +176,8 @@ class _Writer:
             enabled=1,
             mode=mode,
         )
+        if not columns_of("targetHealthCheck", self.version):
+            return
         self.insert(
             "targetHealthCheck",
             targetHealthCheckId=identity,

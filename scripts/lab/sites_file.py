@@ -25,8 +25,9 @@ def text(world: World) -> str:
             "    resources:",
         ]
         for kind, protocol, port in (("web", "http", WEB_PORT), ("stream", "tcp", STREAM_PORT)):
+            domain = f", domain: {kind}{site.index}.lab.example" if protocol == "http" else ""
             lines.append(
                 f"      - {{ resource_id: {site.nice_id}-{kind}, name: {kind.title()}, protocol: {protocol}, "
-                f"address: {site.address}, port: {port} }}"
+                f"address: {site.address}, port: {port}{domain} }}"
             )
     return "\n".join(lines) + "\n"
