@@ -28,12 +28,14 @@ libgmock-dev
 libbenchmark-dev
 libssl-dev
 libsqlite3-dev
+libpq-dev
 nlohmann-json3-dev
 prometheus-cpp-dev
 python3
 '
 package_sets[test]='
 prometheus
+postgresql
 sqlite3
 nftables
 iproute2
@@ -222,9 +224,11 @@ install_packages() { # SET...
             add_backports
             install_from "$(debian_release)-backports" "${backported[@]}"
         fi
-        if [[ -v requirements[prometheus] ]] && command -v systemctl >/dev/null; then
-            systemctl disable --quiet prometheus 2>/dev/null || true
-        fi
+        for name in prometheus postgresql; do
+            if [[ -v requirements[$name] ]] && command -v systemctl >/dev/null; then
+                systemctl disable --quiet "$name" 2>/dev/null || true
+            fi
+        done
     ) || exit
 
     for name in "${missing[@]}"; do
