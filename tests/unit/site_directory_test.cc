@@ -10,7 +10,7 @@
 #include <map>
 #include <sstream>
 
-#include "userspace/metadata/site_rows.h"
+#include "userspace/metadata/directory_reader.h"
 
 namespace pangolin {
 namespace {
@@ -22,7 +22,7 @@ constexpr const char* key_text = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
 
 SiteRow newt(std::int64_t id, const char* nice_id, const char* organisation = "home") {
     SiteRow row;
-    row.site_id = id;
+    row.id = id;
     row.nice_id = nice_id;
     row.name = "Site " + std::to_string(id);
     row.organisation = organisation;
@@ -31,6 +31,12 @@ SiteRow newt(std::int64_t id, const char* nice_id, const char* organisation = "h
     row.subnet = "100.89.128.4/30";
     row.online = 1;
     return row;
+}
+
+Rows rows_of(std::vector<SiteRow> sites) {
+    Rows rows;
+    rows.sites = std::move(sites);
+    return rows;
 }
 
 std::vector<std::string> labels(const SiteDirectory& directory) {
@@ -52,8 +58,8 @@ TEST(SiteDirectory, ReadsARow) {
     row.exit_node = "main";
     row.region = "eu";
     row.exit_node_public_key = key_text;
-    SiteRowReader reader(SiteLabel::nice_id);
-    const SiteDirectory directory = reader.read({row});
+    DirectoryReader reader(SiteLabel::nice_id);
+    const SiteDirectory directory = reader.read(rows_of({row}));
     ASSERT_EQ(directory.sites.size(), 1U);
     const Site& site = directory.sites[0];
     EXPECT_EQ(site.site_id, "s-abc");
@@ -70,8 +76,8 @@ TEST(SiteDirectory, ReadsARow) {
 }
 
 TEST(SiteDirectory, EmptyRowsAreFine) {
-    SiteRowReader reader(SiteLabel::nice_id);
-    EXPECT_TRUE(reader.read({}).sites.empty());
+    DirectoryReader reader(SiteLabel::nice_id);
+    EXPECT_TRUE(reader.read(rows_of({})).sites.empty());
 }
 
 TEST(SiteDirectory, LocalSitesHaveNoTunnel) {
@@ -79,8 +85,8 @@ TEST(SiteDirectory, LocalSitesHaveNoTunnel) {
     row.type = "local";
     row.subnet = "0.0.0.0/32";
     row.public_key = "not a key";
-    SiteRowReader reader(SiteLabel::nice_id);
-    const SiteDirectory directory = reader.read({row});
+    DirectoryReader reader(SiteLabel::nice_id);
+    const SiteDirectory directory = reader.read(rows_of({row}));
     EXPECT_TRUE(directory.sites[0].tunnel.empty());
     EXPECT_FALSE(directory.sites[0].public_key);
     EXPECT_TRUE(reader.problems().empty());
@@ -89,10 +95,10 @@ TEST(SiteDirectory, LocalSitesHaveNoTunnel) {
 TEST(SiteDirectory, PlaceholderSubnetsAreNone) {
     SiteRow row = newt(1, "one");
     row.subnet = "0.0.0.0/32";
-    SiteRowReader reader(SiteLabel::nice_id);
-    EXPECT_TRUE(reader.read({row}).sites[0].tunnel.empty());
+    DirectoryReader reader(SiteLabel::nice_id);
+    EXPECT_TRUE(reader.read(rows_of({row})).sites[0].tunnel.empty());
     row.subnet = "";
-    EXPECT_TRUE(reader.read({row}).sites[0].tunnel.empty());
+    EXPECT_TRUE(reader.read(rows_of({row})).sites[0].tunnel.empty());
     EXPECT_TRUE(reader.problems().empty());
 }
 
@@ -126,7 +132,7 @@ TEST(SiteDirectory, MalformedFieldsLeaveTheSite) {
         {"everything NULL",
          [](SiteRow& row) {
              row = SiteRow{};
-             row.site_id = 7;
+             row.id = 7;
          },
          "no niceId", [](const Site& site) { EXPECT_EQ(site.site_id, "7"); }},
     };
@@ -134,8 +140,8 @@ TEST(SiteDirectory, MalformedFieldsLeaveTheSite) {
         SCOPED_TRACE(row.description);
         SiteRow damaged = newt(7, "seven");
         row.damage(damaged);
-        SiteRowReader reader(SiteLabel::nice_id);
-        const SiteDirectory directory = reader.read({newt(1, "~other"), damaged});
+        DirectoryReader reader(SiteLabel::nice_id);
+        const SiteDirectory directory = reader.read(rows_of({newt(1, "~other"), damaged}));
         ASSERT_EQ(directory.sites.size(), 2U);
         row.check(directory.sites[0]);
         if (row.problem != nullptr) {
@@ -147,20 +153,20 @@ TEST(SiteDirectory, MalformedFieldsLeaveTheSite) {
 }
 
 TEST(SiteDirectory, LabelsNameOneSiteOnly) {
-    SiteRowReader reader(SiteLabel::nice_id);
-    EXPECT_THAT(
-        labels(reader.read({newt(1, "web", "home"), newt(2, "web", "office"), newt(3, "db", "home")})),
-        ElementsAre("db", "home/web", "office/web"));
+    DirectoryReader reader(SiteLabel::nice_id);
+    EXPECT_THAT(labels(reader.read(
+                    rows_of({newt(1, "web", "home"), newt(2, "web", "office"), newt(3, "db", "home")}))),
+                ElementsAre("db", "home/web", "office/web"));
     EXPECT_EQ(reader.problems().size(), 2U);
     // Three alike, and one that has taken the way out.
-    EXPECT_THAT(labels(reader.read({newt(1, "web", "home"), newt(2, "office/web", "x"),
-                                    newt(3, "web", "office"), newt(4, "web", "office")})),
+    EXPECT_THAT(labels(reader.read(rows_of({newt(1, "web", "home"), newt(2, "office/web", "x"),
+                                            newt(3, "web", "office"), newt(4, "web", "office")}))),
                 ElementsAre("home/web", "office/web#3", "office/web#4", "x/office/web#2"));
     EXPECT_EQ(reader.problems().size(), 4U);
     // The traffic of no site has a name, too.
-    EXPECT_THAT(labels(reader.read({newt(1, "unassigned")})), ElementsAre("home/unassigned"));
+    EXPECT_THAT(labels(reader.read(rows_of({newt(1, "unassigned")}))), ElementsAre("home/unassigned"));
     // Rows that no Pangolin would write.
-    EXPECT_THAT(labels(reader.read({newt(1, "web"), newt(1, "web"), newt(2, "home/web#1")})),
+    EXPECT_THAT(labels(reader.read(rows_of({newt(1, "web"), newt(1, "web"), newt(2, "home/web#1")}))),
                 ElementsAre("home/web#1", "home/web#1#1", "home/web#1#2"));
 }
 
@@ -183,15 +189,15 @@ TEST(SiteDirectory, NoSiteInheritsTheLabelOfADeletedOne) {
             std::map<std::string, std::string> owners;
             std::vector<SiteRow> rest = rows;
             rest.erase(rest.begin() + static_cast<std::ptrdiff_t>(deleted));
-            SiteRowReader reader(SiteLabel::nice_id);
+            DirectoryReader reader(SiteLabel::nice_id);
             const std::vector<std::vector<SiteRow>> history{{rows[deleted]}, rows,      rest,
                                                             {rest[0]},       {rest[1]}, rows};
             for (const std::vector<SiteRow>& now : history)
-                for (const auto& [name, label] : label_by_name(reader.read(now)))
+                for (const auto& [name, label] : label_by_name(reader.read(rows_of(now))))
                     EXPECT_EQ(owners.try_emplace(label, name).first->second, name) << label;
             // Those that stay keep their labels.
-            const auto before = label_by_name(reader.read(rows));
-            for (const auto& [name, label] : label_by_name(reader.read(rest)))
+            const auto before = label_by_name(reader.read(rows_of(rows)));
+            for (const auto& [name, label] : label_by_name(reader.read(rows_of(rest))))
                 EXPECT_EQ(before.at(name), label);
         }
 }
@@ -201,12 +207,12 @@ TEST(SiteDirectory, LabelsByConfiguration) {
     SiteRow two = newt(9, "b");
     one.name = "Home";
     two.name = "Home";
-    SiteRowReader by_id(SiteLabel::site_id);
-    EXPECT_THAT(labels(by_id.read({two, one})), ElementsAre("10", "9"));
-    SiteRowReader by_name(SiteLabel::name);
-    EXPECT_THAT(labels(by_name.read({two, one})), ElementsAre("home/Home#10", "home/Home#9"));
+    DirectoryReader by_id(SiteLabel::site_id);
+    EXPECT_THAT(labels(by_id.read(rows_of({two, one}))), ElementsAre("10", "9"));
+    DirectoryReader by_name(SiteLabel::name);
+    EXPECT_THAT(labels(by_name.read(rows_of({two, one}))), ElementsAre("home/Home#10", "home/Home#9"));
     one.name.reset();
-    EXPECT_THAT(labels(by_name.read({two, one})), ElementsAre("10", "home/Home#9"));
+    EXPECT_THAT(labels(by_name.read(rows_of({two, one}))), ElementsAre("10", "home/Home#9"));
 }
 
 TEST(SiteDirectory, ProblemsAreLoggedOnce) {
@@ -214,23 +220,23 @@ TEST(SiteDirectory, ProblemsAreLoggedOnce) {
     const auto before = spdlog::default_logger();
     spdlog::set_default_logger(
         std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_st>(log)));
-    SiteRowReader reader(SiteLabel::nice_id);
+    DirectoryReader reader(SiteLabel::nice_id);
     SiteRow row = newt(1, "one");
     row.subnet = "broken\nline";
     for (int i = 0; i < 3; ++i)
-        reader.read({row});
+        reader.read(rows_of({row}));
     spdlog::set_default_logger(before);
     EXPECT_EQ(std::ranges::count(log.str(), '\n'), 1) << log.str();
 }
 
 TEST(SiteDirectory, ProblemsAreForgottenWhenMended) {
-    SiteRowReader reader(SiteLabel::nice_id);
+    DirectoryReader reader(SiteLabel::nice_id);
     SiteRow row = newt(1, "one");
     row.subnet = "broken";
-    reader.read({row});
+    reader.read(rows_of({row}));
     EXPECT_EQ(reader.problems().size(), 1U);
     row.subnet = "10.0.0.0/30";
-    reader.read({row});
+    reader.read(rows_of({row}));
     EXPECT_TRUE(reader.problems().empty());
 }
 

@@ -54,6 +54,40 @@ sites:
                 ElementsAre(IpPrefix::parse("10.0.0.0/24").value(), IpPrefix::parse("fd00::/64").value()));
 }
 
+TEST(SitesFile, ReadsResources) {
+    const ScratchFolder folder;
+    const auto directory = make_sites_file_source(folder.write("sites.yml", R"(
+sites:
+  - site_id: home
+    tunnel: 100.89.128.6/30
+    resources:
+      - { resource_id: web, name: Web, port: 40001, domain: web.example.com }
+      - { resource_id: dns, protocol: udp, address: 100.89.128.6, port: 40002 }
+  - site_id: here
+    type: local
+    resources:
+      - { resource_id: web, name: Web, address: 'fd00::5', port: 80 }
+      - { resource_id: web, address: 172.17.0.1, port: 80 }
+      - { resource_id: later }
+)"))
+                               ->read();
+    ASSERT_TRUE(directory) << directory.error().message();
+    std::vector<std::string> resources;
+    for (const Resource& resource : directory->resources)
+        resources.push_back(resource.resource_id + " " + resource.name + " " + resource.protocol + " " +
+                            resource.domain);
+    EXPECT_THAT(resources, ElementsAre("dns dns udp ", "later later http ", "web Web http web.example.com"));
+    std::vector<std::string> targets;
+    for (const Target& target : directory->targets)
+        targets.push_back(directory->resources[target.resource].resource_id + " " +
+                          directory->sites[target.site.value()].site_id + " " + target.dialled->to_string() +
+                          " " + (target.real ? target.real->to_string() : "-") + " " + target.method);
+    EXPECT_THAT(targets, ElementsAre("dns home 100.89.128.6:40002 - ", "web home 100.89.128.6:40001 - http",
+                                     "web here [fd00::5]:80 [fd00::5]:80 http",
+                                     "web here 172.17.0.1:80 172.17.0.1:80 http"));
+    EXPECT_EQ(directory->sites[1].tunnel_address->to_string(), "100.89.128.6");
+}
+
 TEST(SitesFile, NoSitesAreAllowed) {
     const ScratchFolder folder;
     const auto directory = make_sites_file_source(folder.write("sites.yml", "sites: []\n"))->read();
@@ -132,6 +166,27 @@ const BadFile bad_files[] = {
     {"resource with an unknown key",
      "sites:\n  - site_id: a\n    type: local\n    resources: [{resource_id: r, prot: 1}]\n", "4:34",
      "unknown key 'prot'", "Did you mean 'port'?"},
+    {"resource with an empty id",
+     "sites:\n  - site_id: a\n    type: local\n    resources: [{resource_id: ''}]\n", "4:31", "is empty",
+     "name"},
+    {"resource with a port but no address",
+     "sites:\n  - site_id: a\n    type: local\n    resources: [{resource_id: r, port: 80}]\n", "4:17",
+     "sites[0].resources[0]: 'address' is missing", "Traefik dials"},
+    {"resource with an unknown protocol",
+     "sites:\n  - site_id: a\n    type: local\n    resources: [{resource_id: r, protocol: tpc}]\n", "4:44",
+     "unknown value 'tpc'", "Did you mean 'tcp'?"},
+    {"resource with two protocols",
+     "sites:\n  - site_id: a\n    type: local\n    resources:\n      - {resource_id: r, protocol: tcp}\n"
+     "      - {resource_id: r, protocol: udp}\n",
+     "6:36", "'r' is called 'tcp' in line 5", "same everywhere"},
+    {"resource with two names",
+     "sites:\n  - site_id: a\n    type: local\n    resources:\n      - {resource_id: r, name: x}\n"
+     "      - {resource_id: r, name: y}\n",
+     "6:32", "'r' is called 'x' in line 5", "same everywhere"},
+    {"target twice",
+     "sites:\n  - site_id: a\n    tunnel: 10.0.0.1/30\n    resources:\n      - {resource_id: r, port: 80}\n"
+     "      - {resource_id: r, port: 80}\n",
+     "6:32", "10.0.0.1:80 is listed for this resource already", "Remove"},
     {"not YAML", "sites:\n  - site_id: [a\n", "3:1", "not valid YAML", "indentation"},
     {"tab", "sites:\n\t- site_id: a\n", "2:2", "not valid YAML", "indentation"},
     {"undefined alias", "sites: *nothing\n", "1:8", "not valid YAML", "indentation"},

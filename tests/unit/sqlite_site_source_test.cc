@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "tests/support/pangolin_database.h"
+#include "tests/support/pangolin_sample.h"
 #include "tests/support/scratch_folder.h"
 #include "userspace/metadata/site_directory.h"
 #include "userspace/metadata/sqlite_connection.h"
@@ -26,12 +27,12 @@ constexpr const char* office = "2,'org','office',NULL,'Office',NULL,'100.89.128.
 // One Pangolin of 1.22, with its database and the source that reads it.
 class SqliteSiteSource : public testing::Test {
   protected:
-    void make(const std::string& name = "db.sqlite", const std::string& subnet = "exitNodeSubnet") {
+    void make(const std::string& name = "db.sqlite", std::string_view version = "1.22.0") {
         path = folder.path(name);
         writer = std::make_unique<DatabaseWriter>(path);
-        writer->must(pangolin_tables(subnet));
-        writer->must(pangolin_site(subnet, home));
-        writer->must(pangolin_site(subnet, office));
+        const PangolinSchema schema(version);
+        constexpr bool strict = false;
+        writer->must(schema.tables(strict) + schema.beginning() + schema.site(home) + schema.site(office));
         source = make_sqlite_site_source(path, SiteLabel::nice_id);
     }
 
@@ -62,9 +63,9 @@ class SqliteSiteSource : public testing::Test {
 };
 
 TEST_F(SqliteSiteSource, ReadsSitesOfEachVersion) {
-    for (const char* subnet : {"subnet", "exitNodeSubnet"}) {
-        SCOPED_TRACE(subnet);
-        make(std::string(subnet) + ".sqlite", subnet);
+    for (const char* version : pangolin_versions) {
+        SCOPED_TRACE(version);
+        make(std::string(version) + ".sqlite", version);
         EXPECT_EQ(source->name(), "sqlite");
         const auto directory = source->read();
         ASSERT_TRUE(directory) << directory.error().message();
@@ -86,6 +87,23 @@ TEST_F(SqliteSiteSource, ReadsSitesOfEachVersion) {
         EXPECT_EQ(first.region, "eu");
         EXPECT_TRUE(first.exit_node_public_key);
         EXPECT_EQ(first.online, true);
+    }
+}
+
+TEST_F(SqliteSiteSource, ReadsEverythingOfEachVersion) {
+    for (const char* version : pangolin_versions) {
+        SCOPED_TRACE(version);
+        const PangolinSchema schema(version);
+        path = folder.path(std::string("all-") + version);
+        DatabaseWriter(path).must(schema.tables() + sample_rows(schema));
+        source = make_sqlite_site_source(path, SiteLabel::nice_id);
+        const auto directory = source->read();
+        ASSERT_TRUE(directory) << directory.error().message();
+        const SiteDirectory expected = sample_directory(schema);
+        EXPECT_TRUE(directory->sites == expected.sites);
+        EXPECT_TRUE(directory->resources == expected.resources);
+        EXPECT_TRUE(directory->targets == expected.targets);
+        EXPECT_TRUE(directory->clients == expected.clients);
     }
 }
 
@@ -115,7 +133,7 @@ TEST_F(SqliteSiteSource, ReadsEveryPage) {
 }
 
 TEST_F(SqliteSiteSource, SeesCommitsAtOnceAndAnUpgradeOfTheSchema) {
-    make("db.sqlite", "subnet");
+    make("db.sqlite", "1.19.0");
     EXPECT_THAT(labels(), ElementsAre("office", "s-abc"));
     writer->must(R"(DELETE FROM "sites" WHERE "siteId" = 2)");
     EXPECT_THAT(labels(), ElementsAre("s-abc"));
@@ -133,7 +151,7 @@ TEST_F(SqliteSiteSource, MalformedRowsDoNotHideTheOthers) {
          {"3,'org',NULL,99,NULL,'nonsense','nonsense','nonsense',7",
           "4,'other','office',1,'O',NULL,'::/129','newt',1",
           "5,'org',x'ff00fe',1,x'ff',x'00',x'00','newt','text'", "6,'org','',1,'','','','',1"})
-        writer->must(pangolin_site("exitNodeSubnet", row));
+        writer->must(PangolinSchema("1.22.0").site(row));
     EXPECT_THAT(labels(), ElementsAre("3", "6", "org/office", "other/office", "s-abc",
                                       "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"));
 }
@@ -205,7 +223,7 @@ TEST_F(SqliteSiteSource, AReplacedFileIsReadAnew) {
     make();
     EXPECT_THAT(labels(), ElementsAre("office", "s-abc"));
     const std::string current = path;
-    make("restored.sqlite", "subnet");
+    make("restored.sqlite", "1.19.0");
     writer->must(R"(DELETE FROM "sites" WHERE "siteId" = 1)");
     writer->close();
     source = make_sqlite_site_source(current, SiteLabel::nice_id);
@@ -333,7 +351,7 @@ TEST_F(SqliteSiteSource, TheTablesThatAppearLaterAreFound) {
     writer->must("CREATE TABLE other (x)");
     source = make_sqlite_site_source(path, SiteLabel::nice_id);
     EXPECT_THAT(message(), HasSubstr("lacks table sites"));
-    writer->must(pangolin_tables("exitNodeSubnet"));
+    writer->must(PangolinSchema("1.22.0").tables());
     EXPECT_TRUE(labels().empty());
 }
 

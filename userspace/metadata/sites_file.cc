@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "userspace/metadata/site_directory.h"
+#include "userspace/metadata/sites_file_resources.h"
 #include "userspace/metadata/yaml_reader.h"
 
 namespace pangolin {
@@ -13,24 +14,6 @@ namespace {
 
 constexpr std::array<YamlChoice<SiteType>, 3> site_types{
     {{"newt", SiteType::newt}, {"wireguard", SiteType::wireguard}, {"local", SiteType::local}}};
-
-// Resources are checked for their form, so that a file written today is right when they are used.
-void check_resource(YamlMapping& resource) {
-    enum class Protocol : std::uint8_t { http, tcp, udp };
-    static constexpr std::array<YamlChoice<Protocol>, 3> protocols{
-        {{"http", Protocol::http}, {"tcp", Protocol::tcp}, {"udp", Protocol::udp}}};
-    std::string text;
-    auto protocol = Protocol::http;
-    IpAddress address;
-    std::uint16_t port = 0;
-    resource.require("resource_id", "Name the resource, as in 'resource_id: api'.");
-    resource.text("resource_id", text);
-    resource.text("name", text);
-    resource.choice<Protocol>("protocol", protocol, protocols);
-    resource.parsed("address", address, IpAddress::parse);
-    resource.integer("port", port, 1, 65535);
-    resource.finish();
-}
 
 // Reads one document. What must be unique in the file is remembered with the line that had it first.
 class SitesFileReader {
@@ -45,6 +28,7 @@ class SitesFileReader {
             directory.sites.push_back(read_site(site));
         root.finish();
         std::ranges::sort(directory.sites, {}, &Site::site_id);
+        resources_.finish(directory);
         return directory;
     }
 
@@ -63,7 +47,7 @@ class SitesFileReader {
         read_tunnel(mapping, site);
         check_tunnel_is_named(mapping, site);
         for (YamlMapping& resource : mapping.mappings("resources"))
-            check_resource(resource);
+            resources_.read(resource, site);
         mapping.finish();
         return site;
     }
@@ -118,6 +102,9 @@ class SitesFileReader {
                                    fmt::format("{} belongs to the site in line {} already",
                                                prefix->to_string(), first->second),
                                    "Each network belongs to one site.");
+            if (site.tunnel.empty())
+                if (const auto address = IpAddress::parse(texts[i].substr(0, texts[i].find('/'))))
+                    site.tunnel_address = *address;
             site.tunnel.push_back(*prefix);
         }
     }
@@ -134,6 +121,7 @@ class SitesFileReader {
     }
 
     YamlProblems* problems_;
+    SitesFileResources resources_;
     std::map<std::string, int> ids_;
     std::map<WireGuardKey, int> keys_;
     std::map<IpPrefix, int> tunnels_;

@@ -46,6 +46,31 @@ struct Finalizer {
     void operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
 };
 
+// Other types are converted by SQLite's rules.
+class SqliteRow final : public DatabaseRow {
+  public:
+    explicit SqliteRow(sqlite3_stmt* statement) : statement_(statement) {}
+
+    std::optional<std::string> text(int column) const override {
+        if (sqlite3_column_type(statement_, column) == SQLITE_NULL)
+            return std::nullopt;
+        const unsigned char* characters = sqlite3_column_text(statement_, column);
+        const int size = sqlite3_column_bytes(statement_, column);
+        if (characters == nullptr)
+            return std::nullopt;
+        return std::string(characters, characters + size);
+    }
+
+    std::optional<std::int64_t> integer(int column) const override {
+        if (sqlite3_column_type(statement_, column) == SQLITE_NULL)
+            return std::nullopt;
+        return sqlite3_column_int64(statement_, column);
+    }
+
+  private:
+    sqlite3_stmt* statement_;
+};
+
 // What each failure of SQLite means for the operator of this exporter.
 std::string hint_for(int result) {
     switch (result & 0xff) {
@@ -158,22 +183,6 @@ std::string sqlite_read_only_uri(const std::string& absolute_path) {
     return uri + "?mode=ro";
 }
 
-std::optional<std::string> SqliteRow::text(int column) const {
-    if (sqlite3_column_type(statement_, column) == SQLITE_NULL)
-        return std::nullopt;
-    const unsigned char* characters = sqlite3_column_text(statement_, column);
-    const int size = sqlite3_column_bytes(statement_, column);
-    if (characters == nullptr)
-        return std::nullopt;
-    return std::string(characters, characters + size);
-}
-
-std::optional<std::int64_t> SqliteRow::integer(int column) const {
-    if (sqlite3_column_type(statement_, column) == SQLITE_NULL)
-        return std::nullopt;
-    return sqlite3_column_int64(statement_, column);
-}
-
 Result<SqliteConnection> SqliteConnection::open(const std::string& path) {
     const auto status = inspect(path);
     if (!status)
@@ -197,7 +206,7 @@ Result<SqliteConnection> SqliteConnection::open(const std::string& path) {
 }
 
 Result<void> SqliteConnection::query(const std::string& sql, std::optional<std::int64_t> parameter,
-                                     const std::function<void(const SqliteRow&)>& on_row) {
+                                     const std::function<void(const DatabaseRow&)>& on_row) {
     const Deadline deadline(database_.get());
     sqlite3_stmt* handle = nullptr;
     int result =

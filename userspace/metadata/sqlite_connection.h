@@ -12,36 +12,24 @@
 #include <string_view>
 
 #include "loader/base/error.h"
+#include "userspace/metadata/database.h"
 
 namespace pangolin {
 
 // "file:///path" for sqlite3_open_v2 with SQLITE_OPEN_URI, read-only; any byte of the path is kept literally.
 std::string sqlite_read_only_uri(const std::string& absolute_path);
 
-// The current row of a query; valid during the callback only.
-class SqliteRow {
-  public:
-    explicit SqliteRow(sqlite3_stmt* statement) : statement_(statement) {}
-    // None for NULL. Other types are converted by SQLite's rules.
-    std::optional<std::string> text(int column) const;
-    std::optional<std::int64_t> integer(int column) const;
-
-  private:
-    sqlite3_stmt* statement_;
-};
-
 // A read-only connection that stays open between queries and holds no lock between them. Its owner sees
 // Pangolin's commits as soon as they are made. Errors name the file and say what to do; after one the
 // connection is best thrown away. One thread at a time.
-class SqliteConnection {
+class SqliteConnection final : public Database {
   public:
     // Opens the file. Nothing is read, so a file that is no database is noticed by the first query.
     static Result<SqliteConnection> open(const std::string& path);
 
-    // Runs one statement, which takes at most one integer parameter, and finalizes it before returning, with
-    // which its lock is gone. Rows must only be copied in `on_row`: the database is locked meanwhile.
+    // The statement is finalized before this returns, with which its lock is gone.
     Result<void> query(const std::string& sql, std::optional<std::int64_t> parameter,
-                       const std::function<void(const SqliteRow&)>& on_row);
+                       const std::function<void(const DatabaseRow&)>& on_row) override;
 
     // False once `path` names another file than the one opened (replaced, restored from a backup, gone).
     bool is_current() const;
