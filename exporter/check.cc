@@ -56,12 +56,14 @@ std::vector<Finding> inspect_interfaces(const WireGuardConfiguration& configurat
     return findings;
 }
 
-Finding inspect_sites(const MetadataConfiguration& configuration) {
-    const auto source = make_site_source(configuration);
+Finding inspect_sites(const Configuration& configuration) {
+    const auto source = make_site_source(configuration.metadata, configuration.traefik);
     const auto directory = source->read();
     if (!directory)
         return {FindingLevel::missing, std::string(source->name()), directory.error().message()};
-    return {FindingLevel::ok, std::string(source->name()), fmt::format("{} sites", directory->sites.size())};
+    return {FindingLevel::ok, std::string(source->name()),
+            fmt::format("{} sites, {} resources, {} targets, {} clients", directory->sites.size(),
+                        directory->resources.size(), directory->targets.size(), directory->clients.size())};
 }
 
 }  // namespace
@@ -69,7 +71,7 @@ Finding inspect_sites(const MetadataConfiguration& configuration) {
 int check(const CommandLine&, const Configuration& configuration) {
     std::vector<Finding> findings = inspect_host();
     std::ranges::move(inspect_interfaces(configuration.wireguard), std::back_inserter(findings));
-    findings.push_back(inspect_sites(configuration.metadata));
+    findings.push_back(inspect_sites(configuration));
     for (const Finding& finding : findings)
         fmt::print("{:<8} {:<11} {}\n", word(finding.level), finding.subject, escaped(finding.detail));
     const bool fatal = std::ranges::any_of(

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <filesystem>
 #include <utility>
 
@@ -50,8 +51,10 @@ void read_port(const YAML::Node& server, std::string_view key, std::uint16_t& po
 
 PangolinSettings read_pangolin_settings(const YAML::Node& document) {
     PangolinSettings settings;
+    if (const char* text = std::getenv("POSTGRES_CONNECTION_STRING"); text != nullptr)
+        settings.postgres_connection_string = text;
     if (const YAML::Node text = value_of(value_of(document, "postgres"), "connection_string");
-        text.IsScalar())
+        text.IsScalar() && settings.postgres_connection_string.empty())
         settings.postgres_connection_string = text.Scalar();
     const YAML::Node server = value_of(document, "server");
     read_port(server, "external_port", settings.external_port);
@@ -72,7 +75,8 @@ LoadedConfiguration defaults(const std::vector<std::string>& search) {
     YamlProblems problems("");
     LoadedConfiguration loaded;
     loaded.configuration =
-        read_metrics_section(YamlMapping({}, "metrics", problems), folder, {}).configuration;
+        read_metrics_section(YamlMapping({}, "metrics", problems), folder, read_pangolin_settings({}))
+            .configuration;
     loaded.summary = fmt::format("no configuration file ({}): the defaults hold", fmt::join(search, ", "));
     return loaded;
 }

@@ -27,12 +27,13 @@ struct WireGuardConfiguration {
     HandshakeMode handshakes = HandshakeMode::automatic;
 };
 
-enum class MetadataKind : std::uint8_t { sqlite, postgres, sites_file };
+enum class MetadataKind : std::uint8_t { sqlite, postgres, sites_file, traefik };
 
-// Where the sites come from.
+// Where sites and resources come from.
 struct MetadataConfiguration {
-    // What is used: sites_file where it is set, else sqlite or postgres as set here, else as Pangolin's own
-    // settings say.
+    // What is used: sites_file where it is set, else sqlite or postgres as set here, else PostgreSQL where
+    // Pangolin's own settings name one, else the SQLite file where Pangolin puts it. Where that is not there
+    // at the start, and metrics.traefik.api is set, it is Traefik.
     MetadataKind kind = MetadataKind::sqlite;
     std::string sqlite;
     // A connection string with a password in it: never log it.
@@ -50,7 +51,8 @@ struct HttpConfiguration {
 
 struct TraefikConfiguration {
     std::string acme;
-    // Base URL of Traefik's API, and its access log; empty: not used.
+    // Base URL of Traefik's API, for resources where neither a database nor the sites_file tells them, and
+    // its access log; empty: not used.
     std::string api;
     std::string access_log;
 };
@@ -81,7 +83,8 @@ struct LimitsConfiguration {
 // What is read of Pangolin's own settings, with Pangolin's defaults. Values that make no sense are left at
 // those: judging them is Pangolin's business.
 struct PangolinSettings {
-    // As MetadataConfiguration::postgres.
+    // Of the environment variable POSTGRES_CONNECTION_STRING, else of the file, as Pangolin has it. As secret
+    // as MetadataConfiguration::postgres.
     std::string postgres_connection_string;
     std::uint16_t external_port = 3000;
     std::uint16_t internal_port = 3001;

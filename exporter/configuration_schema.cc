@@ -93,8 +93,14 @@ void read_wireguard(YamlMapping wireguard, WireGuardConfiguration& value) {
     wireguard.finish();
 }
 
+bool is_absent(const std::string& path) {
+    std::error_code error;
+    return !std::filesystem::exists(path, error) && !error;
+}
+
+// `traefik` has been read.
 void read_metadata(YamlMapping metadata, const std::string& folder, const PangolinSettings& pangolin,
-                   MetadataConfiguration& value) {
+                   const TraefikConfiguration& traefik, MetadataConfiguration& value) {
     metadata.text("sqlite", value.sqlite);
     metadata.text("postgres", value.postgres);
     metadata.text("sites_file", value.sites_file);
@@ -109,6 +115,8 @@ void read_metadata(YamlMapping metadata, const std::string& folder, const Pangol
     else if (!value.postgres.empty() ||
              (value.sqlite.empty() && !pangolin.postgres_connection_string.empty()))
         value.kind = MetadataKind::postgres;
+    else if (value.sqlite.empty() && !traefik.api.empty() && is_absent(default_database(folder)))
+        value.kind = MetadataKind::traefik;
     if (value.postgres.empty())
         value.postgres = pangolin.postgres_connection_string;
     value.sqlite = value.sqlite.empty() ? default_database(folder) : resolve_path(folder, value.sqlite);
@@ -174,9 +182,14 @@ void read_limits(YamlMapping limits, LimitsConfiguration& value) {
 // Settings whose steps come later. A setting leaves this list with the step that uses it.
 std::vector<std::string> unused_settings(YamlMapping& metrics) {
     std::vector<std::string> warnings;
-    for (const char* key : {"http", "traefik", "application"})
+    for (const char* key : {"http", "application"})
         if (metrics.has(key))
             warnings.push_back(fmt::format("metrics.{} is accepted but not used by this version", key));
+    YamlMapping traefik = metrics.mapping("traefik");
+    for (const char* key : {"acme", "access_log"})
+        if (traefik.has(key))
+            warnings.push_back(
+                fmt::format("metrics.traefik.{} is accepted but not used by this version", key));
     return warnings;
 }
 
@@ -202,9 +215,10 @@ MetricsSection read_metrics_section(YamlMapping metrics, const std::string& fold
     metrics.integer("port", port, 1, 65535);
     read_listen(metrics, port, configuration.listen);
     read_wireguard(metrics.mapping("wireguard"), configuration.wireguard);
-    read_metadata(metrics.mapping("metadata"), folder, pangolin, configuration.metadata);
-    read_http(metrics.mapping("http"), configuration.http);
     read_traefik(metrics.mapping("traefik"), folder, configuration.traefik);
+    read_metadata(metrics.mapping("metadata"), folder, pangolin, configuration.traefik,
+                  configuration.metadata);
+    read_http(metrics.mapping("http"), configuration.http);
     read_application(metrics.mapping("application"), folder, configuration.application);
     read_limits(metrics.mapping("limits"), configuration.limits);
     metrics.text("state_dir", configuration.state_dir);

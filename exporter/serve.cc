@@ -16,7 +16,7 @@ CollectorOptions collector_options(const Configuration& configuration) {
     options.interfaces = configuration.wireguard.interfaces;
     options.attach = configuration.wireguard.attach;
     options.handshakes = configuration.wireguard.handshakes;
-    options.sites = make_site_source(configuration.metadata);
+    options.sites = make_site_source(configuration.metadata, configuration.traefik);
     options.metadata_refresh = configuration.metadata.refresh;
     options.max_peers = configuration.limits.max_peers;
     return options;

@@ -1,25 +1,21 @@
 #include "exporter/site_source.h"
 
+#include <utility>
+
 namespace pangolin {
-namespace {
 
-class PostgresSiteSource final : public SiteSource {
-  public:
-    std::string_view name() const override { return "postgres"; }
-    Result<SiteDirectory> read() override {
-        return failure("Pangolin's PostgreSQL database cannot be read by this version",
-                       "List the sites in a sites.yml and name it in metrics.metadata.sites_file.");
-    }
-};
-
-}  // namespace
-
-std::unique_ptr<SiteSource> make_site_source(const MetadataConfiguration& metadata) {
+std::unique_ptr<SiteSource> make_site_source(const MetadataConfiguration& metadata,
+                                             const TraefikConfiguration& traefik) {
     switch (metadata.kind) {
-        case MetadataKind::sites_file:
-            return make_sites_file_source(metadata.sites_file);
+        case MetadataKind::sites_file: {
+            auto sites = make_sites_file_source(metadata.sites_file);
+            return traefik.api.empty() ? std::move(sites)
+                                       : make_traefik_site_source(traefik.api, std::move(sites));
+        }
         case MetadataKind::postgres:
-            return std::make_unique<PostgresSiteSource>();
+            return make_postgres_site_source(metadata.postgres, metadata.site_label);
+        case MetadataKind::traefik:
+            return make_traefik_site_source(traefik.api);
         case MetadataKind::sqlite:
             break;
     }

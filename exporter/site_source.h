@@ -1,4 +1,4 @@
-// The source of sites that the configuration selects.
+// The source of sites and resources that the configuration selects.
 #pragma once
 
 #include <memory>
@@ -8,8 +8,9 @@
 
 namespace pangolin {
 
-// Nothing is opened yet. A kind that this version cannot read is a source whose every read() fails and says
-// why, so that it shows in the log, in `check` and in pangolin_exporter_source_up like any other failure.
-std::unique_ptr<SiteSource> make_site_source(const MetadataConfiguration& metadata);
+// Nothing is opened yet. Beside a sites.yml Traefik's API, where it is set, adds the resources if the file
+// lists none; a database has all that Traefik would say.
+std::unique_ptr<SiteSource> make_site_source(const MetadataConfiguration& metadata,
+                                             const TraefikConfiguration& traefik);
 
 }  // namespace pangolin

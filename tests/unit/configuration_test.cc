@@ -120,7 +120,7 @@ metrics:
     EXPECT_EQ(configuration.pangolin.integration_port, 3003);
     EXPECT_EQ(configuration.metadata.postgres, "postgresql://pangolin:secret@postgres/pangolin");
     EXPECT_EQ(loaded->summary, "configuration read from " + folder.path("config.yml"));
-    EXPECT_EQ(loaded->warnings.size(), 3U);
+    EXPECT_EQ(loaded->warnings.size(), 4U);
 }
 
 TEST_F(ConfigurationTest, SwitchedOff) {
@@ -159,21 +159,53 @@ TEST_F(ConfigurationTest, WhichSourceOfSites) {
         {"metrics: { metadata: { sqlite: a.sqlite, sites_file: sites.yml } }", MetadataKind::sites_file,
          "sites_file"},
         {"metrics: { metadata: { postgres: 'postgresql://h/d' } }", MetadataKind::postgres, "postgres"},
+        {"metrics: { traefik: { api: 'http://h' } }", MetadataKind::traefik, "traefik"},
+        {"metrics: { traefik: { api: 'http://h' }, metadata: { sqlite: a } }", MetadataKind::sqlite,
+         "sqlite"},
+        {"metrics: { traefik: { api: 'http://h' }, metadata: { sites_file: a } }", MetadataKind::sites_file,
+         "sites_file"},
+        {"metrics: { traefik: { api: 'http://h' }, metadata: { postgres: 'postgresql://h/d' } }",
+         MetadataKind::postgres, "postgres"},
     };
     for (const Row& row : rows) {
         SCOPED_TRACE(row.text);
         const Configuration configuration = must_load(row.text);
         EXPECT_EQ(configuration.metadata.kind, row.kind);
-        EXPECT_EQ(make_site_source(configuration.metadata)->name(), row.source);
+        EXPECT_EQ(make_site_source(configuration.metadata, configuration.traefik)->name(), row.source);
     }
     EXPECT_EQ(must_load(pangolins + "metrics: {}").metadata.kind, MetadataKind::postgres);
     EXPECT_EQ(must_load(pangolins + "metrics: { metadata: { sqlite: a } }").metadata.kind,
               MetadataKind::sqlite);
     EXPECT_EQ(must_load(pangolins + "metrics: { metadata: { sites_file: a } }").metadata.kind,
               MetadataKind::sites_file);
-    const auto directory = make_site_source(must_load(pangolins + "metrics: {}").metadata)->read();
+    const std::string nobody = "postgres: { connection_string: 'postgresql://p:secret@127.0.0.1:1/d' }\n";
+    const auto directory = make_site_source(must_load(nobody + "metrics: {}").metadata, {})->read();
     ASSERT_FALSE(directory);
     EXPECT_THAT(directory.error().message(), AllOf(HasSubstr("HINT"), testing::Not(HasSubstr("secret"))));
+}
+
+TEST_F(ConfigurationTest, TheDatabaseThatIsThereGoesBeforeTraefik) {
+    folder.write("db/db.sqlite", "");
+    EXPECT_EQ(must_load("metrics: { traefik: { api: 'http://h' } }").metadata.kind, MetadataKind::sqlite);
+}
+
+TEST_F(ConfigurationTest, TheEnvironmentsConnectionStringIsPangolins) {
+    ASSERT_EQ(setenv("POSTGRES_CONNECTION_STRING", "postgresql://environment/d", 1), 0);
+    const std::string pangolins = "postgres: { connection_string: 'postgresql://file/d' }\n";
+    const auto of = [&](const std::string& text) { return must_load(text).metadata; };
+    EXPECT_EQ(of("metrics: {}").kind, MetadataKind::postgres);
+    EXPECT_EQ(of("metrics: {}").postgres, "postgresql://environment/d");
+    EXPECT_EQ(of(pangolins + "metrics: {}").postgres, "postgresql://environment/d");
+    EXPECT_EQ(of("metrics: { metadata: { postgres: 'postgresql://ours/d' } }").postgres,
+              "postgresql://ours/d");
+    EXPECT_EQ(of("metrics: { metadata: { sqlite: a } }").kind, MetadataKind::sqlite);
+    const auto without_file = load_configuration(std::nullopt, {folder.path("none/config.yml")});
+    EXPECT_EQ(without_file->configuration->metadata.kind, MetadataKind::postgres);
+    ASSERT_EQ(setenv("POSTGRES_CONNECTION_STRING", "", 1), 0);
+    EXPECT_EQ(of(pangolins + "metrics: {}").postgres, "postgresql://file/d");
+    EXPECT_EQ(of("metrics: {}").kind, MetadataKind::sqlite);
+    unsetenv("POSTGRES_CONNECTION_STRING");
+    EXPECT_EQ(of(pangolins + "metrics: {}").postgres, "postgresql://file/d");
 }
 
 struct BadValue {
