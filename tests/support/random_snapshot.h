@@ -14,6 +14,8 @@ namespace pangolin {
 struct RandomSnapshotOptions {
     unsigned sites = 20;
     unsigned interfaces = 2;
+    // Each with two targets.
+    unsigned resources = 5;
     // Protocols with traffic: at most so many of each site.
     unsigned protocols = TRAFFIC_PROTOCOLS;
     // Names with quotes, line feeds, backslashes and characters of several bytes.
@@ -45,6 +47,24 @@ inline Site site(std::mt19937_64& random, unsigned number, const RandomSnapshotO
     if (random() % 8)
         site.online = random() % 2 == 0;
     return site;
+}
+
+inline void add_resource(std::mt19937_64& random, unsigned number, const RandomSnapshotOptions& options,
+                         SiteDirectory& directory) {
+    Resource& resource = directory.resources.emplace_back();
+    resource.resource_id = "quick-fox-" + std::to_string(number);
+    resource.name = name(random, options.difficult_names);
+    resource.organisation = "org-" + std::to_string(number % 7);
+    resource.domain = number % 2 ? "" : "app.example.com";
+    resource.protocol = number % 2 ? "tcp" : "http";
+    for (const char* host : {"100.89.128.4", "fd00::4"}) {
+        Target& target = directory.targets.emplace_back();
+        target.resource = number;
+        if (options.sites > 0)
+            target.site = static_cast<std::uint32_t>(random() % options.sites);
+        target.dialled = TargetAddress::make(host, static_cast<std::uint16_t>(40000 + number));
+        target.real = TargetAddress::make("nginx", 80);
+    }
 }
 
 inline void fill_traffic(std::mt19937_64& random, struct traffic_counts& traffic, unsigned protocols) {
@@ -123,6 +143,8 @@ inline std::shared_ptr<const Snapshot> random_snapshot(std::uint64_t seed,
     auto directory = std::make_shared<SiteDirectory>();
     for (unsigned i = 0; i < options.sites; ++i)
         directory->sites.push_back(detail::site(random, i, options));
+    for (unsigned i = 0; i < options.resources; ++i)
+        detail::add_resource(random, i, options, *directory);
     for (unsigned i = 0; i < options.interfaces; ++i) {
         auto& interface = snapshot->interfaces.emplace_back();
         interface.name = "wg" + std::to_string(i);

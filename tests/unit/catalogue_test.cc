@@ -175,6 +175,30 @@ TEST(Catalogue, OnlineByTransport) {
     }
 }
 
+TEST(Catalogue, BackendsAreOneSeriesEach) {
+    Snapshot snapshot;
+    auto directory = std::make_shared<SiteDirectory>();
+    directory->sites.emplace_back().site_id = "home";
+    directory->resources.emplace_back().resource_id = "web";
+    Target target;
+    target.site = 0;
+    target.dialled = TargetAddress::make("fd00::4", 40001);
+    target.real = TargetAddress::make("nginx", 80);
+    Target other_path = target;
+    other_path.path = "/api";
+    Target of_no_site;
+    of_no_site.dialled = TargetAddress::make("10.0.0.1", 80);
+    Target disabled = of_no_site;
+    disabled.enabled = false;
+    disabled.dialled->port = 81;
+    directory->targets = {target, other_path, of_no_site, disabled, Target{}};
+    snapshot.directory = directory;
+    EXPECT_THAT(emitted("pangolin_backend_info", snapshot),
+                UnorderedElementsAre("[fd00::4]:40001|home|web|nginx:80 = 1", "10.0.0.1:80||web| = 1"));
+    EXPECT_THAT(emitted("pangolin_resource_info", snapshot), ElementsAre("web||||http = 1"));
+    EXPECT_THAT(emitted("pangolin_backend_info", Snapshot{}), IsEmpty());
+}
+
 TEST(Catalogue, TrafficOfNoSiteIsUnassigned) {
     Snapshot snapshot;
     SiteSnapshot entry;
