@@ -11,6 +11,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <string>
 #include <thread>
 #include <vector>
@@ -31,6 +32,7 @@ constexpr int targets_of_resource = 5;
 constexpr int clients = 200;
 constexpr int readings = 21;
 constexpr auto writing_time = std::chrono::seconds(6);
+constexpr auto writing_interval = std::chrono::milliseconds(1);
 
 std::string rows(const PangolinSchema& schema) {
     std::string sql = "BEGIN;" + schema.beginning();
@@ -128,6 +130,7 @@ Writing write(const std::string& path) {
                                ? 0
                                : 1;
         result.latencies.push_back(Milliseconds(Clock::now() - start).count());
+        std::this_thread::sleep_for(writing_interval);
     }
     return result;
 }
@@ -158,6 +161,8 @@ Writing write_beside_reader(const std::string& path, SiteSource& source, std::ch
 }
 
 int run() {
+    if (std::filesystem::is_directory("/dev/shm"))
+        ::setenv("TMPDIR", "/dev/shm", 0);
     const ScratchFolder folder;
     const std::string path = folder.path("db.sqlite");
     DatabaseWriter(path).must(PangolinSchema("1.22.0").tables() + rows(PangolinSchema("1.22.0")));

@@ -69,7 +69,11 @@ TEST(PostgresOptions, ErrorsShowNothingOfTheString) {
     for (const char* text :
          {"postgresql://pangolin:hunter2@[::1/d", "postgresql://p:hunter2%zz@h/d", "hunter2",
           "password=hunter2 host", "password='hunter2", "postgresql://p:hunter2@h:port:9/d?sslmode",
-          "postgresql://p:x@h/d?sslmode=%hunter2", "nonsense=hunter2", "mysql://u:hunter2@h/d"}) {
+          "postgresql://p:x@h/d?sslmode=%hunter2", "nonsense=hunter2", "mysql://u:hunter2@h/d",
+          // Characters of a password that had to be encoded.
+          "postgresql://u:hunter2/x@h/d", "postgresql://u:x/hunter2@h/d", "postgresql://u:x@hunter2@h/d",
+          "postgresql://u:hunter2@x@h/d", "postgresql://u:1234/hunter2@h/d",
+          "postgresql://u:1234/a?hunter2@h/d", "postgresql://u:1234/a?hunter2=x@h/d"}) {
         SCOPED_TRACE(text);
         const auto options = parse_postgres_options(text);
         ASSERT_FALSE(options);
@@ -77,6 +81,16 @@ TEST(PostgresOptions, ErrorsShowNothingOfTheString) {
                     AllOf(HasSubstr("connection string"), HasSubstr("HINT"), Not(HasSubstr("hunter2"))));
     }
     EXPECT_FALSE(parse_postgres_options(std::string("host=a\0 dbname=b", 16)));
+}
+
+TEST(PostgresOptions, QuestionMarksInPasswordsNeedNoEncoding) {
+    for (const char* query : {"", "?sslmode=no-verify"}) {
+        auto of = parameters(std::string("postgresql://u:what?a=b@h:5433/d") + query);
+        EXPECT_EQ(of["password"], "what?a=b");
+        EXPECT_EQ(of["host"], "h");
+        EXPECT_EQ(of["dbname"], "d");
+        EXPECT_EQ(of["sslmode"], *query == '\0' ? "" : "require");
+    }
 }
 
 TEST(PostgresOptions, NamesHaveNoPassword) {

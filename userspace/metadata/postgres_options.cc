@@ -52,6 +52,9 @@ std::string translated(std::string_view parameter) {
     const std::size_t equals = parameter.find('=');
     const std::string_view key = parameter.substr(0, equals);
     const std::string_view value = equals == std::string_view::npos ? "" : parameter.substr(equals + 1);
+    // Left for libpq to complain about: the "?" may have been meant as part of the password.
+    if (equals == std::string_view::npos || parameter.find('@') != std::string_view::npos)
+        return std::string(key);
     if (key == "sslmode" && value == "no-verify")
         return "sslmode=require";
     // libpq itself knows ssl=true.
@@ -65,7 +68,11 @@ bool is_uri(std::string_view text) {
 }
 
 std::string libpq_string(const std::string& text) {
-    const std::size_t question = text.find('?');
+    // As libpq does it: a user and password end at the first "@" that no "/" precedes, and may hold a "?".
+    const std::size_t authority = text.find("://") + 3;
+    const std::size_t special = text.find_first_of("@/", authority);
+    const bool has_user = special != std::string::npos && text[special] == '@';
+    const std::size_t question = text.find('?', has_user ? special : authority);
     if (!is_uri(text) || question == std::string::npos)
         return text;
     std::string result = text.substr(0, question);
@@ -108,11 +115,21 @@ Result<Parameters> parse(const std::string& text) {
     return parameters;
 }
 
+std::string value_of(const Parameters& parameters, std::string_view key) {
+    const auto found = parameters.find(key);
+    return found == parameters.end() ? std::string() : found->second;
+}
+
+// False when a special character of the password was not encoded and made parts of it host, port or database,
+// which messages show.
+bool is_plausible(const Parameters& parameters) {
+    return value_of(parameters, "port").find_first_not_of("0123456789,") == std::string::npos &&
+           value_of(parameters, "host").find('@') == std::string::npos &&
+           value_of(parameters, "dbname").find_first_of("@:/") == std::string::npos;
+}
+
 std::string name_of(const Parameters& parameters) {
-    const auto value = [&](std::string_view key) {
-        const auto found = parameters.find(key);
-        return found == parameters.end() ? std::string() : found->second;
-    };
+    const auto value = [&](std::string_view key) { return value_of(parameters, key); };
     std::string host = value("host").empty() ? value("hostaddr") : value("host");
     if (host.empty())
         host = "this host";
@@ -128,6 +145,11 @@ Result<PostgresOptions> parse_postgres_options(const std::string& connection_str
     auto parsed = parse(connection_string);
     if (!parsed)
         return std::unexpected(parsed.error());
+    if (!is_plausible(*parsed))
+        return failure(
+            "the connection string of Pangolin's PostgreSQL database has an impossible host, port or "
+            "database",
+            string_hint);
     PostgresOptions options;
     options.name = name_of(*parsed);
     for (const auto& [key, value] : defaults)

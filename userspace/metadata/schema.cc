@@ -15,8 +15,8 @@ namespace pangolin {
 namespace {
 
 constexpr std::string_view supported_versions = "1.9 to 1.22";
-// Rows of one SELECT, so that SQLite's file is locked for well under a millisecond at a time.
-constexpr std::int64_t page_size = 500;
+// Rows of one SELECT, so that SQLite's file is locked for some tenths of a millisecond at a time.
+constexpr std::int64_t page_size = 100;
 
 // Where one member of a row comes from.
 template <class Row>

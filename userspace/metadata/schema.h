@@ -38,7 +38,7 @@ class Schema {
 Result<void> check_schema(Database& database, const Schema& schema, std::string_view name,
                           std::string_view hint);
 
-// Reads all tables in pages of at most 500 rows, one short statement each, so that nobody waits for more than
+// Reads all tables in pages of at most 100 rows, one short statement each, so that nobody waits for more than
 // a moment and what is read may change in between.
 Result<Rows> read_rows(Database& database, const Schema& schema);
 

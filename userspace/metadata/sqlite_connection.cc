@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <chrono>
 #include <filesystem>
+#include <thread>
 
 #include "loader/base/unique_fd.h"
 
@@ -17,29 +18,43 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// SQLite sleeps in growing steps (1, 2, 5, 10 ... ms) until this has passed, then gives up.
-constexpr int busy_timeout_milliseconds = 250;
-// A query that takes longer, waiting included, is cut off: Pangolin cannot commit while it runs.
+// How long one query waits for a lock. Nobody waits for who waits, so this may be longer than Pangolin's own
+// commits take on a slow disk.
+constexpr auto lock_time_limit = std::chrono::milliseconds(1000);
+// SQLite's own steps grow to 100 ms, in which a busy writer has taken the lock again many times.
+constexpr auto lock_retry_interval = std::chrono::milliseconds(1);
+// A query that takes longer, once it runs, is cut off: Pangolin cannot commit meanwhile.
 constexpr auto query_time_limit = std::chrono::milliseconds(500);
 constexpr int instructions_between_checks = 2000;
 
-int is_past(void* deadline) {
-    return Clock::now() > *static_cast<const Clock::time_point*>(deadline) ? 1 : 0;
+int wait_for_lock(void*, int tries) {
+    if (tries * lock_retry_interval > lock_time_limit)
+        return 0;
+    std::this_thread::sleep_for(lock_retry_interval);
+    return 1;
 }
 
 // Cuts off the queries that run during its life.
 class Deadline {
   public:
-    explicit Deadline(sqlite3* database) : database_(database), time_(Clock::now() + query_time_limit) {
-        sqlite3_progress_handler(database_, instructions_between_checks, is_past, &time_);
+    explicit Deadline(sqlite3* database) : database_(database) {
+        sqlite3_progress_handler(database_, instructions_between_checks, is_past, &end_);
     }
     Deadline(const Deadline&) = delete;
     Deadline& operator=(const Deadline&) = delete;
     ~Deadline() { sqlite3_progress_handler(database_, 0, nullptr, nullptr); }
 
   private:
+    // First called when the query has its lock.
+    static int is_past(void* end) {
+        auto& time = *static_cast<std::optional<Clock::time_point>*>(end);
+        if (!time)
+            time = Clock::now() + query_time_limit;
+        return Clock::now() > *time ? 1 : 0;
+    }
+
     sqlite3* database_;
-    Clock::time_point time_;
+    std::optional<Clock::time_point> end_;
 };
 
 struct Finalizer {
@@ -197,7 +212,7 @@ Result<SqliteConnection> SqliteConnection::open(const std::string& path) {
         return std::unexpected(database ? database_error(database.get(), path, result)
                                         : unusable(path, "out of memory", "Free some memory."));
     sqlite3_extended_result_codes(database.get(), 1);
-    sqlite3_busy_timeout(database.get(), busy_timeout_milliseconds);
+    sqlite3_busy_handler(database.get(), wait_for_lock, nullptr);
     // The schema is data of another program: it may not call functions, and "x" is never a string.
     sqlite3_db_config(database.get(), SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
     sqlite3_db_config(database.get(), SQLITE_DBCONFIG_DQS_DML, 0, nullptr);
