@@ -131,9 +131,9 @@ void emit_resource_info(const SnapshotView& view, Samples& samples) {
     if (!view.snapshot().directory)
         return;
     for (const Resource& resource : view.snapshot().directory->resources)
-        samples.add({resource.resource_id, resource.name, resource.organisation, resource.domain,
-                     resource.protocol},
-                    std::uint64_t{1});
+        samples.add(
+            {resource.resource_id, resource.name, resource.organisation, resource.domain, resource.protocol},
+            std::uint64_t{1});
 }
 
 // Targets that differ only in the path that leads to them are one series.

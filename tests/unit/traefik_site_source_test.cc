@@ -40,10 +40,14 @@ const std::map<std::string, std::string> example{
       {"loadBalancer":{"servers":[{"url":"http://pangolin:3002"}]},"name":"next-service@file"},
       {"name":"api@internal"}, {"name":7}, 5, null, {"name":"44-none-service@http"},
       {"name":"45-odd-service@http","loadBalancer":{"servers":[{},{"url":"x"},{"url":"http://h:99999"},7,{"url":"http://"}]}}])json"},
-    {"tcp/routers", R"json([{"entryPoints":["tcp-5432"],"service":"5-db-service","rule":"HostSNI(`*`)","name":"5-db-router@http"}])json"},
-    {"tcp/services", R"json([{"loadBalancer":{"servers":[{"address":"100.89.128.9:40002"}]},"name":"5-db-service@http"}])json"},
-    {"udp/routers", R"json([{"entryPoints":["udp-53"],"service":"6-dns-service","name":"6-dns-router@http"}])json"},
-    {"udp/services", R"json([{"loadBalancer":{"servers":[{"address":"10.0.0.1:53"}]},"name":"6-dns-service@http"}])json"},
+    {"tcp/routers",
+     R"json([{"entryPoints":["tcp-5432"],"service":"5-db-service","rule":"HostSNI(`*`)","name":"5-db-router@http"}])json"},
+    {"tcp/services",
+     R"json([{"loadBalancer":{"servers":[{"address":"100.89.128.9:40002"}]},"name":"5-db-service@http"}])json"},
+    {"udp/routers",
+     R"json([{"entryPoints":["udp-53"],"service":"6-dns-service","name":"6-dns-router@http"}])json"},
+    {"udp/services",
+     R"json([{"loadBalancer":{"servers":[{"address":"10.0.0.1:53"}]},"name":"6-dns-service@http"}])json"},
 };
 
 std::string list_of(const std::string& target) {
