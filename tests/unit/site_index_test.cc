@@ -28,7 +28,7 @@ WireGuardPeer peer(std::uint8_t number, const std::string& allowed_ip) {
 }
 
 SiteIndex index_of(std::vector<Site> sites) {
-    return SiteIndex(std::make_shared<const SiteDirectory>(SiteDirectory{.sites = std::move(sites)}));
+    return SiteIndex(std::make_shared<const SiteDirectory>(SiteDirectory{std::move(sites), {}, {}, {}}));
 }
 
 constexpr std::uint8_t this_node = 200;
