@@ -9,7 +9,7 @@ namespace pangolin {
 
 namespace {
 
-// The last element of a block goes beyond block_size; a site's samples are far below this.
+// The last element of a block goes beyond block_size; a histogram of a site takes 5 to 10 KiB.
 constexpr std::size_t block_slack = std::size_t{16} * 1024;
 
 // Writes what a row emits.

@@ -119,6 +119,10 @@ Result<DropProgram> DropProgram::attach(const WireGuardInterface& interface, con
     return program;
 }
 
+bool DropProgram::knows_wireguard() const {
+    return skeleton_->rodata->wireguard_end != 0;
+}
+
 void DropProgram::set_listen_port(std::uint16_t port) {
     __atomic_store_n(&skeleton_->bss->listen_port, port, __ATOMIC_RELAXED);
 }

@@ -65,6 +65,9 @@ class DropProgram {
     // Drops that found no room, over its life.
     std::uint64_t lost() const;
     const DropReasons& reasons() const { return reasons_; }
+    // Whether drops by the kernel's WireGuard are told apart (DROP_IN_WIREGUARD): not without CAP_SYSLOG,
+    // under kernel.kptr_restrict=2, and where WireGuard is built into the kernel.
+    bool knows_wireguard() const;
 
   private:
     struct SkeletonDeleter {

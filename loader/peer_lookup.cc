@@ -83,8 +83,7 @@ Result<PeerLookup> PeerLookup::create(std::uint32_t max_peers) {
                                 static_cast<std::uint32_t>(entries));
     if (!addresses)
         return std::unexpected(addresses.error());
-    auto endpoints = create_map(BPF_MAP_TYPE_HASH, "peer_endpoints", sizeof(peer_endpoint),
-                                static_cast<std::uint32_t>(entries));
+    auto endpoints = create_map(BPF_MAP_TYPE_HASH, "peer_endpoints", sizeof(peer_endpoint), max_peers + 1);
     if (!endpoints)
         return std::unexpected(endpoints.error());
     PeerLookup lookup;

@@ -19,10 +19,14 @@ Endpoint endpoint_of(const peer_endpoint& endpoint) {
 
 }  // namespace
 
-void HandshakeAccounting::learn(const Endpoint& endpoint, const WireGuardKey& key) {
-    // Peers behind changing addresses must not pile up for years.
-    if (endpoints_.size() >= max_endpoints_ && !endpoints_.contains(endpoint))
-        endpoints_.clear();
+void HandshakeAccounting::learn(const Endpoint& endpoint, const WireGuardKey& key, const PeerTable& peers) {
+    // What peers have left must not pile up for years.
+    if (endpoints_.size() >= max_endpoints_) {
+        std::erase_if(endpoints_, [&](const auto& known) {
+            const TrackedPeer* const peer = peers.find(known.second);
+            return peer == nullptr || peer->endpoint != known.first;
+        });
+    }
     endpoints_[endpoint] = key;
 }
 

@@ -19,9 +19,9 @@ class HandshakeAccounting {
   public:
     explicit HandshakeAccounting(std::size_t max_peers) : max_endpoints_(4 * max_peers) {}
 
-    // A peer is seen at this endpoint. Earlier ones are remembered, for handshakes that the kernel still
-    // holds.
-    void learn(const Endpoint& endpoint, const WireGuardKey& key);
+    // A peer of `peers` is seen at this endpoint. Earlier ones are remembered, for handshakes that the kernel
+    // still holds.
+    void learn(const Endpoint& endpoint, const WireGuardKey& key, const PeerTable& peers);
 
     // Takes everything from `probe`. What belongs to a peer that is not known yet, or to one whose site is
     // not, waits; after waiting_time it is nobody's, unless `sites_known` is false.

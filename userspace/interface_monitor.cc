@@ -65,7 +65,7 @@ Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex* sites,
     readable_ = read.has_value();
     if (!readable_) {
         device_.peers.clear();
-        credit_counters(now, ledger);
+        credit_all(now, ledger);
         if (read.error().code != ENODEV)
             mark_unknown();
         return read;
@@ -74,7 +74,7 @@ Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex* sites,
     const bool new_directory = sites != nullptr && directory_ != sites->directory();
     // What was counted under the old directory belongs to its sites.
     if (new_directory)
-        credit_counters(now, ledger);
+        credit_all(now, ledger);
     routes_current_ &= !peers_.update(device_);
     if (sites != nullptr && (new_directory || !routes_current_))
         resolve_sites(*sites, ledger);
@@ -95,6 +95,11 @@ Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex* sites,
         });
     }
     return followed;
+}
+
+void InterfaceMonitor::credit_all(const PollTime& now, SiteLedger& ledger) {
+    credit_counters(now, ledger);
+    health_->credit(peers_, ledger, directory_ != nullptr, now.steady);
 }
 
 void InterfaceMonitor::resolve_sites(const SiteIndex& sites, SiteLedger& ledger) {
@@ -191,7 +196,7 @@ void InterfaceMonitor::credit_last_unmatched(SiteAccount& unassigned) {
 // RoutineReadFromTUN in wireguard-go).
 void InterfaceMonitor::count_no_peer(const traffic_counts& nobody, SiteAccount& unassigned) const {
     // Peers beyond max_peers have addresses that are unknown to us only.
-    if (peers_.refused() > 0)
+    if (peers_.refuses())
         return;
     std::uint64_t packets = 0;
     for (const traffic_count& count : nobody.count[TRAFFIC_EGRESS])
@@ -231,7 +236,7 @@ void InterfaceMonitor::follow_endpoint(const WireGuardPeer& reported, TrackedPee
     if (peer.endpoint && up)
         peer.account->count_reconnect(ReconnectReason::endpoint_change);
     peer.endpoint = reported.endpoint;
-    health_->set_endpoint(*reported.endpoint, reported.public_key);
+    health_->set_endpoint(*reported.endpoint, reported.public_key, peers_);
 }
 
 void InterfaceMonitor::mark_unknown() {

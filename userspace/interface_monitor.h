@@ -68,6 +68,7 @@ class InterfaceMonitor {
     Result<void> follow_routes(SiteLedger& ledger);
     Result<void> replace_program(const TrafficCapacity& capacity, const std::vector<Route>& routes,
                                  SiteLedger& ledger);
+    void credit_all(const PollTime& now, SiteLedger& ledger);
     void credit_counters(const PollTime& now, SiteLedger& ledger);
     void credit_slot(TrackedPeer& peer, SiteAccount& account) const;
     void credit_tunnels(const PollTime& now, SiteLedger& ledger);

@@ -19,7 +19,8 @@ void Latency::observe(std::uint64_t microseconds) {
 }
 
 void Latency::add_growth(const latency_histogram& now, const latency_histogram& before) {
-    if (std::ranges::equal(now.bucket, before.bucket))
+    // The kernel adds to a bucket and then to the sum: a reading may fall between the two.
+    if (now.sum_us == before.sum_us && std::ranges::equal(now.bucket, before.bucket))
         return;
     latency_histogram& histogram = mutable_histogram();
     for (int bucket = 0; bucket < LATENCY_BUCKETS; ++bucket)

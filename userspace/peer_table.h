@@ -75,6 +75,8 @@ class PeerTable {
     std::size_t size() const { return peers_.size(); }
     // Peers that found no slot, counted each time that one was new.
     std::uint64_t refused() const { return refused_; }
+    // Whether the last update() left some without.
+    bool refuses() const { return refused_now_ > 0; }
 
   private:
     TrackedPeer* insert(const WireGuardKey& key);

@@ -63,30 +63,27 @@ TunnelHealth::TunnelHealth(const WireGuardInterface& interface, const WireGuardD
     malloc_trim(0);
 }
 
-template <class Feature, class Work>
-void TunnelHealth::guarded(std::string_view what, Feature& feature, Work work) {
-    if (!feature)
-        return;
-    const Result<void> done = work(*feature);
-    if (done)
-        return;
-    spdlog::error("{}: {} end here: {}", interface_.name, what, done.error().message());
-    feature.reset();
+// Without the peers' slots of now, TCP and drops would be credited to the peers of before.
+void TunnelHealth::end_lookup(const Error& error) {
+    spdlog::error("{}: TCP statistics and packet drops end here: {}", interface_.name, error.message());
+    ended_ = losses();
+    ended_.handshakes = ended_.handshake_counts = 0;
+    tcp_.reset();
+    drops_.reset();
+    lookup_.reset();
 }
 
 void TunnelHealth::set_routes(const std::vector<Route>& routes) {
-    guarded("TCP statistics and packet drops", lookup_, [&](PeerLookup& lookup) {
-        auto set = lookup.set_routes(routes);
-        if (!set) {
-            tcp_.reset();
-            drops_.reset();
-        }
-        return set;
-    });
+    // A peer that is gone leaves its endpoint as well, before its slot is given away.
+    endpoints_changed_ = true;
+    if (!lookup_)
+        return;
+    if (const auto set = lookup_->set_routes(routes); !set)
+        end_lookup(set.error());
 }
 
-void TunnelHealth::set_endpoint(const Endpoint& endpoint, const WireGuardKey& key) {
-    handshakes_.learn(endpoint, key);
+void TunnelHealth::set_endpoint(const Endpoint& endpoint, const WireGuardKey& key, const PeerTable& peers) {
+    handshakes_.learn(endpoint, key, peers);
     endpoints_changed_ = true;
 }
 
@@ -100,7 +97,7 @@ void TunnelHealth::set_namespace(const NetworkNamespace& netns) {
 
 void TunnelHealth::follow(const WireGuardDevice& device, PeerTable& peers) {
     if (probe_)
-        follow_listener(device);
+        warn_once("handshakes may be missing", probe_->follow(listener_of(device)), follow_trouble_);
     if (drops_)
         drops_->set_listen_port(device.listen_port);
     if (!endpoints_changed_)
@@ -112,24 +109,31 @@ void TunnelHealth::follow(const WireGuardDevice& device, PeerTable& peers) {
         if (tracked != nullptr && peer.endpoint)
             endpoints.push_back({*peer.endpoint, tracked->slot});
     }
-    guarded("underlay drops by site", lookup_,
-            [&](PeerLookup& lookup) { return lookup.set_endpoints(endpoints); });
+    if (!lookup_)
+        return;
+    if (const auto set = lookup_->set_endpoints(endpoints); !set)
+        end_lookup(set.error());
 }
 
-// A device that cannot be attached to may be tried again at the next poll; the others go on meanwhile.
-void TunnelHealth::follow_listener(const WireGuardDevice& device) {
-    const auto followed = probe_->follow(listener_of(device));
-    std::string trouble = followed ? "" : followed.error().message();
-    if (!trouble.empty() && trouble != follow_trouble_)
-        spdlog::warn("{}: handshakes may be missing: {}", interface_.name, trouble);
-    follow_trouble_ = std::move(trouble);
+// What fails for a moment is tried again at the next poll, and said once.
+void TunnelHealth::warn_once(std::string_view what, const Result<void>& result, std::string& last) const {
+    std::string trouble = result ? "" : result.error().message();
+    if (!trouble.empty() && trouble != last)
+        spdlog::warn("{}: {}: {}", interface_.name, what, trouble);
+    last = std::move(trouble);
 }
 
 void TunnelHealth::poll(const WireGuardDevice& device, PeerTable& peers, SiteLedger& ledger, bool sites_known,
                         std::chrono::steady_clock::time_point now) {
-    now_ = now;
     follow(device, peers);
-    guarded("round-trip times", tcp_, [](TcpProgram& tcp) { return tcp.sample(); });
+    if (tcp_)
+        warn_once("round-trip times may be missing", tcp_->sample(), sample_trouble_);
+    credit(peers, ledger, sites_known, now);
+}
+
+void TunnelHealth::credit(PeerTable& peers, SiteLedger& ledger, bool sites_known,
+                          std::chrono::steady_clock::time_point now) {
+    now_ = now;
     if (sites_known) {
         credit_tcp(peers, ledger, false);
         credit_drops(peers, ledger, false);
@@ -175,18 +179,28 @@ std::string TunnelHealth::name_of(const drop_key& key) const {
         return "underlay_" + reason;
     if (key.place != DROP_IN_WIREGUARD)
         return reason;
-    // wg_xmit() (drivers/net/wireguard/device.c) drops for two reasons without saying which: no peer has the
-    // address, or the peer has no endpoint.
+    // wg_xmit() (drivers/net/wireguard/device.c) drops without saying why: no peer has the address, the peer
+    // has no endpoint, or (which no routed packet is) it is neither IPv4 nor IPv6.
     const bool unspecified = drops_->reasons().unspecified(key.reason);
     return unspecified && key.direction == TRAFFIC_EGRESS ? "wireguard_no_endpoint" : "wireguard_" + reason;
+}
+
+// For an address without a peer: InterfaceMonitor counts these itself, for every kind of WireGuard. Where
+// nothing tells which drops are WireGuard's, it is those without a reason.
+bool TunnelHealth::is_no_peer(const drop_key& key) const {
+    if (key.slot != TRAFFIC_SLOT_UNMATCHED || key.direction != TRAFFIC_EGRESS)
+        return false;
+    if (key.place == DROP_IN_WIREGUARD)
+        return true;
+    return key.place == DROP_IN_TUNNEL && interface_.implementation == WireGuardImplementation::kernel &&
+           !drops_->knows_wireguard() && drops_->reasons().unspecified(key.reason);
 }
 
 void TunnelHealth::credit_drops(PeerTable& peers, SiteLedger& ledger, bool final) {
     if (!drops_)
         return;
     for (const DropCount& now : drops_->read()) {
-        // For an address without a peer: InterfaceMonitor counts these itself, for every kind of WireGuard.
-        if (now.key.slot == TRAFFIC_SLOT_UNMATCHED && now.key.place == DROP_IN_WIREGUARD)
+        if (is_no_peer(now.key))
             continue;
         SiteAccount* const account = account_of(now.key.slot, peers, ledger, final);
         if (account == nullptr)
@@ -217,7 +231,6 @@ void TunnelHealth::retire(TrackedPeer& peer, SiteLedger& ledger) {
         }
         std::erase_if(drops_credited_, [&](const auto& entry) { return entry.first.slot == peer.slot; });
     }
-    endpoints_changed_ = true;
 }
 
 void TunnelHealth::finish(PeerTable& peers, SiteLedger& ledger) {
@@ -228,14 +241,16 @@ void TunnelHealth::finish(PeerTable& peers, SiteLedger& ledger) {
 }
 
 HealthLosses TunnelHealth::losses() const {
-    HealthLosses losses;
+    HealthLosses losses = ended_;
     if (probe_) {
         const HandshakeLosses of_probe = probe_->losses();
         losses.handshakes = of_probe[HANDSHAKE_LOSS_HANDSHAKES];
         losses.handshake_counts = of_probe[HANDSHAKE_LOSS_COUNTS];
     }
-    losses.tcp = tcp_ ? tcp_->lost() : 0;
-    losses.drops = drops_ ? drops_->lost() : 0;
+    if (tcp_)
+        losses.tcp += tcp_->lost();
+    if (drops_)
+        losses.drops += drops_->lost();
     return losses;
 }
 

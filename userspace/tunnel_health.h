@@ -1,6 +1,7 @@
 // How the tunnels of one interface are doing, as far as this host's kernel lets us see.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -47,31 +48,34 @@ class TunnelHealth {
 
     // The peers' allowed IPs have changed.
     void set_routes(const std::vector<Route>& routes);
-    // A peer is seen at another endpoint than before.
-    void set_endpoint(const Endpoint& endpoint, const WireGuardKey& key);
+    // A peer of `peers` is seen at another endpoint than before.
+    void set_endpoint(const Endpoint& endpoint, const WireGuardKey& key, const PeerTable& peers);
     void set_namespace(const NetworkNamespace& netns);
 
-    // Credits what was counted since the last poll. While sites are not known, the kernel keeps the counts.
+    // Follows the peers and credits what was counted since the last poll. While sites are not known, the
+    // kernel keeps the counts of TCP and drops, and handshakes wait.
     void poll(const WireGuardDevice& device, PeerTable& peers, SiteLedger& ledger, bool sites_known,
               std::chrono::steady_clock::time_point now);
+    // The second half of poll(), for when the peers cannot be read.
+    void credit(PeerTable& peers, SiteLedger& ledger, bool sites_known,
+                std::chrono::steady_clock::time_point now);
     // The peer is gone: credits its last counts, so that its slot may be another's.
     void retire(TrackedPeer& peer, SiteLedger& ledger);
     // The interface is gone: credits the last counts. No poll may follow.
     void finish(PeerTable& peers, SiteLedger& ledger);
 
     HealthLosses losses() const;
-    // Appends to the attachments, features and interface of `snapshot`.
+    // Adds to the attachments and features of `snapshot`.
     void describe(Snapshot& snapshot) const;
 
   private:
-    // Runs `work` on a feature, which is off after a failure.
-    template <class Feature, class Work>
-    void guarded(std::string_view what, Feature& feature, Work work);
+    void end_lookup(const Error& error);
     void follow(const WireGuardDevice& device, PeerTable& peers);
-    void follow_listener(const WireGuardDevice& device);
+    void warn_once(std::string_view what, const Result<void>& result, std::string& last) const;
     void credit_tcp(PeerTable& peers, SiteLedger& ledger, bool final);
     void credit_tcp_slot(const SlotTcpCounts& now, SiteAccount& account);
     void credit_drops(PeerTable& peers, SiteLedger& ledger, bool final);
+    bool is_no_peer(const drop_key& key) const;
     std::string name_of(const drop_key& key) const;
     // Whose account a slot's counts go to; null while that is not known.
     static SiteAccount* account_of(std::uint32_t slot, PeerTable& peers, SiteLedger& ledger, bool final);
@@ -83,8 +87,11 @@ class TunnelHealth {
     std::optional<DropProgram> drops_;
     HandshakeAccounting handshakes_;
     bool endpoints_changed_ = true;
-    // Of the last follow(), so that it is logged once.
+    // Of the last time, so that it is logged once.
     std::string follow_trouble_;
+    std::string sample_trouble_;
+    // Losses of what has ended.
+    HealthLosses ended_;
     // Parts that are in the ledger already.
     std::unordered_map<std::uint32_t, tcp_counts> tcp_credited_;
     struct DropKeyHash {

@@ -64,9 +64,7 @@ handshake success(const handshake_identity& identity, std::uint64_t latency_us) 
 class HandshakeAccountingTest : public testing::Test {
   protected:
     void add_peer(std::uint8_t number, const std::string& site) {
-        WireGuardDevice device;
-        device.peers.resize(1);
-        device.peers[0].public_key = key(number);
+        device.peers.emplace_back().public_key = key(number);
         peers.update(device);
         peers.find(key(number))->account = &ledger.of(site);
     }
@@ -78,6 +76,7 @@ class HandshakeAccountingTest : public testing::Test {
     }
 
     PreparedProbe probe;
+    WireGuardDevice device;
     PeerTable peers{16};
     SiteLedger ledger;
     HandshakeAccounting accounting{16};
@@ -85,7 +84,7 @@ class HandshakeAccountingTest : public testing::Test {
 
 TEST_F(HandshakeAccountingTest, CreditsByKeyAndByEndpoint) {
     add_peer(1, "home");
-    accounting.learn(Endpoint::parse("192.0.2.1:5").value(), key(1));
+    accounting.learn(Endpoint::parse("192.0.2.1:5").value(), key(1), peers);
     probe.handshakes = {success(by_key(1), 700), success(by_endpoint("192.0.2.1:5"), 30'000)};
     probe.counts = {{by_endpoint("192.0.2.1:5"), HANDSHAKE_REPLAY, 4}};
     credit(start);
@@ -98,11 +97,28 @@ TEST_F(HandshakeAccountingTest, CreditsByKeyAndByEndpoint) {
 
 TEST_F(HandshakeAccountingTest, RemembersAnEndpointThatThePeerHasLeft) {
     add_peer(1, "home");
-    accounting.learn(Endpoint::parse("192.0.2.1:5").value(), key(1));
-    accounting.learn(Endpoint::parse("192.0.2.9:5").value(), key(1));
+    accounting.learn(Endpoint::parse("192.0.2.1:5").value(), key(1), peers);
+    accounting.learn(Endpoint::parse("192.0.2.9:5").value(), key(1), peers);
     probe.handshakes = {success(by_endpoint("192.0.2.1:5"), 1), success(by_endpoint("192.0.2.9:5"), 1)};
     credit(start);
     EXPECT_EQ(count("home", HANDSHAKE_SUCCESS), 2U);
+}
+
+TEST_F(HandshakeAccountingTest, ForgetsOnlyEndpointsThatPeersHaveLeft) {
+    add_peer(1, "home");
+    add_peer(2, "office");
+    const Endpoint at_home = Endpoint::parse("192.0.2.1:5").value();
+    peers.find(key(1))->endpoint = at_home;
+    accounting.learn(at_home, key(1), peers);
+    for (std::uint16_t port = 1; port <= 1000; ++port) {
+        const Endpoint roaming{IpAddress::parse("198.51.100.7").value(), port};
+        peers.find(key(2))->endpoint = roaming;
+        accounting.learn(roaming, key(2), peers);
+    }
+    probe.handshakes = {success(by_endpoint("192.0.2.1:5"), 1), success(by_endpoint("198.51.100.7:1000"), 1)};
+    credit(start);
+    EXPECT_EQ(count("home", HANDSHAKE_SUCCESS), 1U);
+    EXPECT_EQ(count("office", HANDSHAKE_SUCCESS), 1U);
 }
 
 TEST_F(HandshakeAccountingTest, WaitsForAPeerThatIsNotReadYet) {
