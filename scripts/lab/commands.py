@@ -12,7 +12,7 @@ class LabError(Exception):
 
 
 # The package that has the program, for the hint when it is missing.
-PACKAGE_OF = {"ip": "iproute2", "wg": "wireguard-tools", "wireguard-go": "wireguard-go"}
+PACKAGE_OF = {"ip": "iproute2", "wg": "wireguard-tools", "wireguard-go": "wireguard-go", "nginx": "nginx"}
 
 
 def require_program(name: str) -> str:

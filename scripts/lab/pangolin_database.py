@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 ORGANISATION = "home-lab"
 
 
-def write(path: Path, world: World, schema: str = "1.22.0") -> None:
+def write(
+    path: Path, world: World, schema: str = "1.22.0", amend: Callable[[_Writer], None] | None = None
+) -> None:
+    """`amend` may change what was filled in, within the same transaction."""
     major, minor, patch = map(int, schema.split("."))
     path.parent.mkdir(parents=True, exist_ok=True)
     # Rollback journal, as Pangolin leaves it by default; one transaction, so that a reader never sees half of it.
@@ -31,6 +35,8 @@ def write(path: Path, world: World, schema: str = "1.22.0") -> None:
         writer = _Writer(database, (major, minor, patch))
         writer.make_tables()
         writer.fill(world, schema)
+        if amend is not None:
+            amend(writer)
 
 
 class _Writer:

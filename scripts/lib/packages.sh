@@ -49,7 +49,8 @@ clang-format-19
 clang-tidy-19
 libclang-rt-19-dev
 '
-# golang-go builds the older wireguard-go that scripts/plain-wireguard-go is about.
+# golang-go builds the older wireguard-go that scripts/plain-wireguard-go is about, and fetches a newer Go for
+# Traefik (scripts/traefik).
 package_sets[lab]='
 iproute2
 iputils-ping
@@ -57,6 +58,7 @@ nftables
 wireguard-tools
 wireguard-go 0.0.20230706
 sqlite3
+nginx
 python3-cryptography
 golang-go command:go
 ca-certificates
@@ -224,7 +226,7 @@ install_packages() { # SET...
             add_backports
             install_from "$(debian_release)-backports" "${backported[@]}"
         fi
-        for name in prometheus postgresql; do
+        for name in prometheus postgresql nginx; do
             if [[ -v requirements[$name] ]] && command -v systemctl >/dev/null; then
                 systemctl disable --quiet "$name" 2>/dev/null || true
             fi

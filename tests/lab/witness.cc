@@ -1,14 +1,19 @@
 // An independent witness of what passes an interface: counts packets and IP bytes, without eBPF.
 //
 // It reads every packet of one interface from a memory-mapped packet socket and sorts it by direction,
-// protocol, IP version and the group that the remote address belongs to. On the far side of the tunnel, on an
+// protocol, IP version and the group that the remote end belongs to: an address, or an address and a TCP or
+// UDP port (later fragments go where the first one went). With --by-local it is the group of the local end.
+// On the far side of the tunnel, on an
 // interface without offloads, each frame is one packet and the numbers are simply what was there. With
 // --virtual-header it can also stand on an interface with offloads: the kernel then says how a super-packet
 // will be (or was) cut, and the witness counts the parts. The lab tests compare the exporter with this
 // program, and this program with the device's own statistics.
 //
 //   lab_witness --interface wgs1 --group host=100.89.128.1/32,fd00:89::1/128 [--virtual-header]
-//   [--ring-megabytes 32]
+//   [--by-local] [--ring-megabytes 32]
+//   lab_witness --interface wg0 --group web=100.89.128.4/32#40001 --group rest=100.89.128.0/24
+//
+// The first group that fits takes the packet. `payload` is what TCP and UDP carried.
 //
 // Prints "ready" once it counts, one line of JSON for each line that it reads, and a last one at SIGTERM or
 // SIGINT.
@@ -34,6 +39,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -71,6 +77,7 @@ constexpr std::array kVersionNames{"ipv4", "ipv6"};
 struct Count {
     std::uint64_t packets = 0;
     std::uint64_t bytes = 0;
+    std::uint64_t payload = 0;
 };
 
 using Counts = std::array<std::array<std::array<Count, kVersions>, kProtocols>, kDirections>;
@@ -78,8 +85,11 @@ using Counts = std::array<std::array<std::array<Count, kVersions>, kProtocols>, 
 struct Prefix {
     std::vector<std::uint8_t> address;  // 4 or 16 bytes
     unsigned length = 0;
+    std::uint16_t port = 0;  // 0: any, also of packets without a port
 
-    bool holds(Bytes other) const {
+    bool holds(Bytes other, std::uint16_t other_port) const {
+        if (port != 0 && port != other_port)
+            return false;
         if (other.size() != address.size())
             return false;
         for (unsigned bit = 0; bit < length; bit += 8) {
@@ -106,11 +116,14 @@ struct Tally {
     std::uint64_t most_segments = 1;
     std::uint64_t ring_drops = 0;
     std::uint64_t ring_frames = 0;
+    bool by_local = false;
+    // Which group the first fragment went to, by both addresses and the datagram's identification.
+    std::map<std::vector<std::uint8_t>, Group*> fragmented{};
 
-    Group& group_of(Bytes address) {
+    Group& group_of(Bytes address, std::uint16_t port) {
         for (Group& group : groups)
             if (std::ranges::any_of(group.prefixes,
-                                    [&](const Prefix& prefix) { return prefix.holds(address); }))
+                                    [&](const Prefix& prefix) { return prefix.holds(address, port); }))
                 return group;
         return groups.back();
     }
@@ -135,6 +148,8 @@ struct Packet {
     Bytes source, destination;
     std::size_t header_length;    // IP header with extension headers
     std::uint64_t stated_length;  // what the IP header says; 0 for jumbo packets, which say nothing
+    Bytes datagram{};             // its identification when it is a fragment, else empty
+    bool later_fragment = false;
 };
 
 Protocol protocol_of(std::uint8_t number) {
@@ -157,8 +172,15 @@ std::optional<Packet> parse_ipv4(Bytes bytes) {
     const std::size_t header_length = (bytes[0] & 0x0fU) * 4U;
     if (header_length < 20)
         return std::nullopt;
-    return Packet{kIpv4,         protocol_of(bytes[9]),  bytes.subspan(12, 4), bytes.subspan(16, 4),
-                  header_length, big_endian_16(bytes, 2)};
+    const unsigned fragment = big_endian_16(bytes, 6) & 0x3fffU;
+    return Packet{kIpv4,
+                  protocol_of(bytes[9]),
+                  bytes.subspan(12, 4),
+                  bytes.subspan(16, 4),
+                  header_length,
+                  big_endian_16(bytes, 2),
+                  fragment != 0 ? bytes.subspan(4, 2) : Bytes{},
+                  (fragment & 0x1fffU) != 0};
 }
 
 // Follows the extension headers to the protocol. A fragment that is not the first carries no further headers,
@@ -170,6 +192,8 @@ std::optional<Packet> parse_ipv6(Bytes bytes) {
     std::uint8_t next = bytes[6];
     std::size_t offset = 40;
     bool more = true;
+    bool later = false;
+    Bytes datagram{};
     while (more && offset + 8 <= bytes.size()) {
         switch (next) {
             case IPPROTO_HOPOPTS:
@@ -184,6 +208,8 @@ std::optional<Packet> parse_ipv6(Bytes bytes) {
                 break;
             case IPPROTO_FRAGMENT:
                 more = (big_endian_16(bytes, offset + 2) & 0xfff8U) == 0;
+                later = !more;
+                datagram = bytes.subspan(offset + 4, 4);
                 next = bytes[offset];
                 offset += 8;
                 break;
@@ -192,7 +218,9 @@ std::optional<Packet> parse_ipv6(Bytes bytes) {
         }
     }
     const std::uint64_t stated = payload == 0 ? 0 : payload + 40U;
-    return Packet{kIpv6, protocol_of(next), bytes.subspan(8, 16), bytes.subspan(24, 16), offset, stated};
+    return Packet{
+        kIpv6, protocol_of(next), bytes.subspan(8, 16), bytes.subspan(24, 16), offset, stated, datagram,
+        later};
 }
 
 std::optional<Packet> parse(Bytes bytes) {
@@ -205,19 +233,44 @@ std::optional<Packet> parse(Bytes bytes) {
     return std::nullopt;
 }
 
+// IP header up to the payload of TCP or UDP; only the IP header's where there is no such header.
+std::size_t headers_of(const Packet& packet, Bytes bytes) {
+    if (packet.later_fragment || packet.protocol == kIcmp || packet.protocol == kOther)
+        return packet.header_length;
+    if (packet.protocol == kTcp && packet.header_length + 20 <= bytes.size())
+        return packet.header_length + (bytes[packet.header_length + 12] >> 4) * 4U;
+    return packet.header_length + 8;
+}
+
 // How a super-packet of `length` bytes counts on the wire: each part repeats the headers.
 Count on_the_wire(const Packet& packet, Bytes bytes, std::uint64_t length, const VirtualHeader* cut) {
+    const std::size_t headers = headers_of(packet, bytes);
+    const std::uint64_t payload = length > headers ? length - headers : 0;
     const bool whole = cut == nullptr || cut->gso_type == 0 || cut->gso_size == 0;
-    if (whole)
-        return {1, length};
-    std::size_t headers = packet.header_length + 8;  // UDP
-    if (packet.protocol == kTcp && packet.header_length + 20 <= bytes.size())
-        headers = packet.header_length + (bytes[packet.header_length + 12] >> 4) * 4U;
-    if (length <= headers)
-        return {1, length};
-    const std::uint64_t payload = length - headers;
+    if (whole || payload == 0)
+        return {1, length, payload};
     const std::uint64_t segments = (payload + cut->gso_size - 1) / cut->gso_size;
-    return {segments, payload + segments * headers};
+    return {segments, payload + segments * headers, payload};
+}
+
+Group& group_of(Tally& tally, const Packet& packet, Bytes bytes, bool local_is_source) {
+    const bool by_source = tally.by_local == local_is_source;
+    std::uint16_t port = 0;
+    if ((packet.protocol == kTcp || packet.protocol == kUdp) && !packet.later_fragment &&
+        packet.header_length + 4 <= bytes.size())
+        port = big_endian_16(bytes, packet.header_length + (by_source ? 0 : 2));
+    const Bytes address = by_source ? packet.source : packet.destination;
+    if (packet.datagram.empty())
+        return tally.group_of(address, port);
+    std::vector<std::uint8_t> name(packet.source.begin(), packet.source.end());
+    name.insert(name.end(), packet.destination.begin(), packet.destination.end());
+    name.insert(name.end(), packet.datagram.begin(), packet.datagram.end());
+    const auto known = tally.fragmented.find(name);
+    if (packet.later_fragment)
+        return known != tally.fragmented.end() ? *known->second : tally.group_of(address, 0);
+    if (tally.fragmented.size() > 100'000)
+        tally.fragmented.clear();
+    return *(tally.fragmented[name] = &tally.group_of(address, port));
 }
 
 void count(Tally& tally, Direction direction, Bytes bytes, std::uint64_t length, const VirtualHeader* cut) {
@@ -232,10 +285,11 @@ void count(Tally& tally, Direction direction, Bytes bytes, std::uint64_t length,
     if (wire.packets > 1)
         ++tally.super_packets;
     tally.most_segments = std::max(tally.most_segments, wire.packets);
-    Group& group = tally.group_of(direction == kIncoming ? packet->source : packet->destination);
+    Group& group = group_of(tally, *packet, bytes, direction == kOutgoing);
     Count& sum = group.counts[direction][packet->protocol][packet->version];
     sum.packets += wire.packets;
     sum.bytes += wire.bytes;
+    sum.payload += wire.payload;
 }
 
 // ---- the ring
@@ -361,9 +415,10 @@ void print_group(const Group& group) {
             std::printf("%s\"%s\":{", protocol == 0 ? "" : ",", kProtocolNames[protocol]);
             for (std::size_t version = 0; version < kVersions; ++version) {
                 const Count& sum = group.counts[direction][protocol][version];
-                std::printf("%s\"%s\":{\"packets\":%llu,\"bytes\":%llu}", version == 0 ? "" : ",",
-                            kVersionNames[version], static_cast<unsigned long long>(sum.packets),
-                            static_cast<unsigned long long>(sum.bytes));
+                std::printf(
+                    "%s\"%s\":{\"packets\":%llu,\"bytes\":%llu,\"payload\":%llu}", version == 0 ? "" : ",",
+                    kVersionNames[version], static_cast<unsigned long long>(sum.packets),
+                    static_cast<unsigned long long>(sum.bytes), static_cast<unsigned long long>(sum.payload));
             }
             std::printf("}");
         }
@@ -410,10 +465,14 @@ unsigned number(std::string_view text, unsigned most) {
 }
 
 Prefix parse_prefix(std::string_view text) {
+    const std::size_t hash = text.find('#');
+    const unsigned port = hash == std::string_view::npos ? 0 : number(text.substr(hash + 1), 65535);
+    text = text.substr(0, hash);
     const std::size_t slash = text.find('/');
     const std::string address(text.substr(0, slash));
     const bool ipv6 = address.contains(':');
-    Prefix prefix{std::vector<std::uint8_t>(ipv6 ? 16 : 4), ipv6 ? 128U : 32U};
+    Prefix prefix{std::vector<std::uint8_t>(ipv6 ? 16 : 4), ipv6 ? 128U : 32U,
+                  static_cast<std::uint16_t>(port)};
     if (inet_pton(ipv6 ? AF_INET6 : AF_INET, address.c_str(), prefix.address.data()) != 1)
         refuse("not an address: " + address);
     if (slash != std::string_view::npos)
@@ -424,7 +483,7 @@ Prefix parse_prefix(std::string_view text) {
 Group parse_group(std::string_view text) {
     const std::size_t equals = text.find('=');
     if (equals == std::string_view::npos)
-        refuse("a group is NAME=PREFIX,...");
+        refuse("a group is NAME=PREFIX[#PORT],...");
     Group group{std::string(text.substr(0, equals)), {}};
     for (std::string_view rest = text.substr(equals + 1); !rest.empty();) {
         const std::size_t comma = std::min(rest.find(','), rest.size());
@@ -438,6 +497,7 @@ struct Options {
     std::string interface;
     std::vector<Group> groups;
     bool virtual_header = false;
+    bool by_local = false;
     unsigned ring_megabytes = 32;
 };
 
@@ -447,6 +507,10 @@ Options parse_options(int argc, char** argv) {
         const std::string_view name = argv[at];
         if (name == "--virtual-header") {
             options.virtual_header = true;
+            continue;
+        }
+        if (name == "--by-local") {
+            options.by_local = true;
             continue;
         }
         if (at + 1 == argc)
@@ -485,7 +549,7 @@ int main(int argc, char** argv) {
     Options options = parse_options(argc, argv);
     const int signals = termination_signals();
     Ring ring(options.interface, options.ring_megabytes, options.virtual_header);
-    Tally tally{.groups = std::move(options.groups)};
+    Tally tally{.groups = std::move(options.groups), .by_local = options.by_local};
     std::puts("ready");
     std::fflush(stdout);
 

@@ -95,13 +95,17 @@ class Witness:
         interface: str,
         groups: dict[str, list[str]],
         virtual_header: bool = False,
+        by_local: bool = False,
     ) -> None:
+        """Groups are of the far end, or of the near one; ADDRESS/LENGTH or ADDRESS/LENGTH#PORT."""
         self.interface = interface
         arguments = [str(program), "--interface", interface]
         for name, prefixes in groups.items():
             arguments += ["--group", f"{name}={','.join(prefixes)}"]
         if virtual_header:
             arguments.append("--virtual-header")
+        if by_local:
+            arguments.append("--by-local")
         self.process = namespace.start(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.state = namespace.state
         if self.process.stdout.readline() != "ready\n":
