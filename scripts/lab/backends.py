@@ -15,7 +15,7 @@ from .namespace import Namespace
 
 # Bytes of the files that every nginx here serves, by path.
 FILES = {"empty": 0, "small": 1_000, "page": 60_000, "large": 3_000_000}
-SLOW_BYTES_A_SECOND = 50_000
+SLOW_BYTES_A_SECOND = 12_000
 
 NGINX_CONFIGURATION = """\
 daemon off;

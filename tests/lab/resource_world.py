@@ -145,9 +145,8 @@ class ResourceWorld:
 
     def fetch(self, resource: Resource, path: str, **options) -> Answer:
         """A request on a connection of its own. What Traefik keeps open towards the target is its own affair."""
-        return fetch(
-            self.visitor, TRAEFIK, WEB_PORT, path, host=resource.full_domain, timeout=60 * harness.SLOWNESS, **options
-        )
+        options = {"timeout": 60 * harness.SLOWNESS} | options
+        return fetch(self.visitor, TRAEFIK, WEB_PORT, path, host=resource.full_domain, **options)
 
     def connection(self) -> Connection:
         """To Traefik's web entrypoint, for several requests."""
