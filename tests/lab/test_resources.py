@@ -175,6 +175,10 @@ class Resources(harness.LabTest):
     def test_what_is_not_a_resource_is_charged_to_none(self) -> None:
         """Pings, ports of a site that no target has, and other peers' addresses."""
         world, site = self.stage.world, self.stage.world.sites[0]
+        self.stage.fetch(self.stage.web_1, "/small")
+        wait_for("bytes are published at all", lambda: self.exporter.scrape().total(BYTES) > 0, timeout=15)
+        self.accounts.read()  # waits until the tunnels are quiet
+        time.sleep(2 * harness.SLOWNESS)
         scraped = self.exporter.scrape()
         traffic.echo(host_end(world), site_end(site), [56] * 10)
         traffic.tcp_bulk(host_end(world), site_end(site), 100_000, 100_000)
@@ -268,6 +272,8 @@ class Resources(harness.LabTest):
         """Visitors that leave without a word or lose patience, backends that close what rests, Traefik that goes and
         comes back."""
         stage = self.stage
+        stage.fetch(stage.dead, "/small")
+        wait_for("errors are published at all", lambda: self.exporter.scrape().total(ERRORS) > 0, timeout=15)
         scraped = self.exporter.scrape()
         (target,) = stage.web_2.targets
         forget_idle(stage, target)
