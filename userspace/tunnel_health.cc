@@ -185,6 +185,12 @@ std::string TunnelHealth::name_of(const drop_key& key) const {
     return unspecified && key.direction == TRAFFIC_EGRESS ? "wireguard_no_endpoint" : "wireguard_" + reason;
 }
 
+// What a closed socket has in its receive queue is thrown away with it: as a rule the FIN of the other side.
+bool TunnelHealth::was_delivered(const drop_key& key) const {
+    return key.place == DROP_IN_TUNNEL && key.direction == TRAFFIC_INGRESS &&
+           drops_->reasons().name(key.reason) == "queue_purge";
+}
+
 // For an address without a peer: InterfaceMonitor counts these itself, for every kind of WireGuard. Where
 // nothing tells which drops are WireGuard's, it is those without a reason.
 bool TunnelHealth::is_no_peer(const drop_key& key) const {
@@ -200,7 +206,7 @@ void TunnelHealth::credit_drops(PeerTable& peers, SiteLedger& ledger, bool final
     if (!drops_)
         return;
     for (const DropCount& now : drops_->read()) {
-        if (is_no_peer(now.key))
+        if (is_no_peer(now.key) || was_delivered(now.key))
             continue;
         SiteAccount* const account = account_of(now.key.slot, peers, ledger, final);
         if (account == nullptr)
@@ -225,7 +231,7 @@ void TunnelHealth::retire(TrackedPeer& peer, SiteLedger& ledger) {
         for (const DropCount& last : drops_->take(peer.slot)) {
             const auto before = drops_credited_.find(last.key);
             const std::uint64_t credited = before == drops_credited_.end() ? 0 : before->second;
-            if (last.packets > credited)
+            if (last.packets > credited && !is_no_peer(last.key) && !was_delivered(last.key))
                 account.health().add_drops(static_cast<traffic_direction>(last.key.direction),
                                            name_of(last.key), last.packets - credited);
         }

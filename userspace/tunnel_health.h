@@ -75,6 +75,7 @@ class TunnelHealth {
     void credit_tcp(PeerTable& peers, SiteLedger& ledger, bool final);
     void credit_tcp_slot(const SlotTcpCounts& now, SiteAccount& account);
     void credit_drops(PeerTable& peers, SiteLedger& ledger, bool final);
+    bool was_delivered(const drop_key& key) const;
     bool is_no_peer(const drop_key& key) const;
     std::string name_of(const drop_key& key) const;
     // Whose account a slot's counts go to; null while that is not known.
