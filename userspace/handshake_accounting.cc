@@ -60,11 +60,19 @@ SiteAccount* HandshakeAccounting::account_of(const handshake_identity& identity,
 void HandshakeAccounting::credit(WireGuardProbe& probe, PeerTable& peers, SiteLedger& ledger,
                                  bool sites_known, std::chrono::steady_clock::time_point now) {
     take(probe, now);
+    credit_waiting(peers, ledger,
+                   sites_known ? std::chrono::nanoseconds(waiting_time) : std::chrono::nanoseconds::max(),
+                   now);
+}
+
+void HandshakeAccounting::credit_waiting(PeerTable& peers, SiteLedger& ledger,
+                                         std::chrono::nanoseconds patience,
+                                         std::chrono::steady_clock::time_point now) {
     std::erase_if(waiting_, [&](const Outcome& outcome) {
         SiteAccount* account = nullptr;
         if (outcome.identity.kind != HANDSHAKE_NOBODY) {
             account = account_of(outcome.identity, peers);
-            if (account == nullptr && (!sites_known || now - outcome.since < waiting_time))
+            if (account == nullptr && now - outcome.since < patience)
                 return false;
         }
         if (account == nullptr)
@@ -86,13 +94,8 @@ void HandshakeAccounting::credit(WireGuardProbe& probe, PeerTable& peers, SiteLe
 
 void HandshakeAccounting::finish(WireGuardProbe& probe, PeerTable& peers, SiteLedger& ledger) {
     const auto now = std::chrono::steady_clock::now();
-    for (Outcome& outcome : waiting_)
-        outcome.since = {};
-    credit(probe, peers, ledger, true, now);
-    // Those that were taken just now.
-    for (Outcome& outcome : waiting_)
-        outcome.since = {};
-    credit(probe, peers, ledger, true, now);
+    take(probe, now);
+    credit_waiting(peers, ledger, std::chrono::nanoseconds::min(), now);
 }
 
 }  // namespace pangolin

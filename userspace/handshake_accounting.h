@@ -46,6 +46,9 @@ class HandshakeAccounting {
     };
 
     void take(WireGuardProbe& probe, std::chrono::steady_clock::time_point now);
+    // What nobody is known for waits for `patience` from when it was taken.
+    void credit_waiting(PeerTable& peers, SiteLedger& ledger, std::chrono::nanoseconds patience,
+                        std::chrono::steady_clock::time_point now);
     // The account of whom the identity names; null when he is not known (yet).
     SiteAccount* account_of(const handshake_identity& identity, PeerTable& peers) const;
 
