@@ -1,10 +1,10 @@
 #include "loader/route_table.h"
 
 #include <algorithm>
-#include <bit>
 #include <map>
 #include <utility>
 
+#include "loader/cuckoo_table.h"
 #include "loader/route_pools.h"
 
 namespace pangolin {
@@ -100,48 +100,22 @@ void RouteTable::fill_lengths(std::span<const Route> remaining) {
     }
 }
 
-// At a load of at most 0.4 a two-place cuckoo table with one entry a place nearly always comes out with the
-// first seed; each failure tries another, and a larger table when eight in a row fail.
 void RouteTable::fill_entries(std::span<const Route> remaining, std::uint32_t minimum) {
-    std::size_t size = std::bit_ceil(std::max<std::size_t>(minimum, remaining.size() * 5 / 2));
-    for (;; size *= 2) {
-        for (int attempt = 0; attempt < 8; ++attempt) {
-            ++set_.hash_seed;
-            entries_.assign(size, route_entry{});
-            if (try_fill_entries(remaining))
-                return;
-        }
-    }
-}
-
-bool RouteTable::try_fill_entries(std::span<const Route> remaining) {
-    return std::ranges::all_of(remaining, [&](const Route& route) {
-        return place({.network = key_of(route.prefix.network),
-                      .tag = tag_of(route.prefix),
-                      .slot = route.slot,
-                      .reserved = 0});
-    });
-}
-
-bool RouteTable::place(route_entry entry) {
-    const std::uint64_t mask = entries_.size() - 1;
-    std::uint64_t previous = ~std::uint64_t{0};
-    for (int moves = 0; moves < 256; ++moves) {
-        const std::uint64_t hash = route_hash(&entry.network, entry.tag, set_.hash_seed);
-        const std::uint64_t first = hash & mask;
-        const std::uint64_t second = hash >> 32 & mask;
-        for (const std::uint64_t index : {first, second}) {
-            if (entries_[index].tag == 0) {
-                entries_[index] = entry;
-                return true;
-            }
-        }
-        // Evict from the place that this entry was not itself evicted from.
-        const std::uint64_t index = first == previous ? second : first;
-        std::swap(entry, entries_[index]);
-        previous = index;
-    }
-    return false;
+    std::vector<route_entry> wanted;
+    wanted.reserve(remaining.size());
+    for (const Route& route : remaining)
+        wanted.push_back({.network = key_of(route.prefix.network),
+                          .tag = tag_of(route.prefix),
+                          .slot = route.slot,
+                          .reserved = 0});
+    CuckooTable<route_entry> table = build_cuckoo_table<route_entry>(
+        wanted, minimum,
+        [](const route_entry& entry, std::uint64_t seed) {
+            return route_hash(&entry.network, entry.tag, seed);
+        },
+        [](const route_entry& entry) { return entry.tag == 0; });
+    entries_ = std::move(table.entries);
+    set_.hash_seed = table.seed;
 }
 
 std::uint32_t RouteTable::find(const IpAddress& address) const {
@@ -160,12 +134,12 @@ std::uint32_t RouteTable::find(const IpAddress& address) const {
     for (const route_length& length : lengths) {
         const route_address network = {.high = address.high & length.mask.high,
                                        .low = address.low & length.mask.low};
-        const std::uint64_t hash = route_hash(&network, length.tag, set_.hash_seed);
-        for (const std::uint64_t place : {hash, hash >> 32}) {
-            const route_entry& entry = entries_[place & (entries_.size() - 1)];
-            if (entry.tag == length.tag && same_network(entry.network, network))
-                return entry.slot;
-        }
+        const route_entry* const entry = find_in_cuckoo_table<route_entry>(
+            entries_, route_hash(&network, length.tag, set_.hash_seed), [&](const route_entry& each) {
+                return each.tag == length.tag && same_network(each.network, network);
+            });
+        if (entry != nullptr)
+            return entry->slot;
     }
     return TRAFFIC_SLOT_UNMATCHED;
 }

@@ -51,8 +51,6 @@ class RouteTable {
     void fill_pools(std::span<const Route> by_length);
     void fill_lengths(std::span<const Route> remaining);
     void fill_entries(std::span<const Route> remaining, std::uint32_t minimum);
-    bool try_fill_entries(std::span<const Route> remaining);
-    bool place(route_entry entry);
     bool in_pool(const IpPrefix& prefix) const;
 
     route_set set_{};

@@ -4,6 +4,7 @@
 #include <bpf/libbpf.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <string>
 
@@ -24,15 +25,9 @@ IpAddress address_of(const unmatched_key& key) {
 }
 
 // `part` is in the kernel's hands: programs may be writing it right now.
-void add_live(traffic_counts& sum, const traffic_counts& part) {
-    for (int direction = 0; direction < TRAFFIC_DIRECTIONS; ++direction) {
-        for (int protocol = 0; protocol < TRAFFIC_PROTOCOLS; ++protocol) {
-            const traffic_count& from = part.count[direction][protocol];
-            traffic_count& to = sum.count[direction][protocol];
-            to.packets += __atomic_load_n(&from.packets, __ATOMIC_RELAXED);
-            to.bytes += __atomic_load_n(&from.bytes, __ATOMIC_RELAXED);
-        }
-    }
+void add_live(traffic_count& sum, const traffic_count& part) {
+    sum.packets += __atomic_load_n(&part.packets, __ATOMIC_RELAXED);
+    sum.bytes += __atomic_load_n(&part.bytes, __ATOMIC_RELAXED);
 }
 
 Result<void> set_map_sizes(traffic_bpf& skeleton, const TrafficCapacity& capacity, std::uint32_t cpus) {
@@ -40,6 +35,9 @@ Result<void> set_map_sizes(traffic_bpf& skeleton, const TrafficCapacity& capacit
         {skeleton.maps.counters, std::uint64_t{capacity.slots} * cpus},
         {skeleton.maps.route_entries, std::uint64_t{ROUTE_SETS} * capacity.routes.entries},
         {skeleton.maps.route_pools, std::uint64_t{ROUTE_SETS} * capacity.routes.pool_blocks},
+        {skeleton.maps.target_counters,
+         std::max(std::uint64_t{1}, std::uint64_t{capacity.targets.indexes} * cpus)},
+        {skeleton.maps.target_entries, std::uint64_t{ROUTE_SETS} * capacity.targets.entries},
     };
     for (const auto& [map, entries] : sizes) {
         if (entries > UINT32_MAX || bpf_map__set_max_entries(map, static_cast<std::uint32_t>(entries)) != 0)
@@ -47,7 +45,28 @@ Result<void> set_map_sizes(traffic_bpf& skeleton, const TrafficCapacity& capacit
                                std::to_string(entries) + " entries",
                            "Lower metrics.limits.max_peers.");
     }
+    // The only other map whose memory does not follow its use.
+    if (capacity.targets.indexes <= TRAFFIC_FIRST_TARGET)
+        bpf_map__set_max_entries(skeleton.maps.first_fragments, 1);
     return {};
+}
+
+// By slot, for the slots that lead to some target.
+std::vector<bool> slots_with_targets(const RouteTable& routes, const TargetTable& targets) {
+    std::vector<bool> result(std::size_t{routes.highest_slot()} + 1);
+    for (const IpAddress& address : targets.addresses()) {
+        if (const std::uint32_t slot = routes.find(address); slot != TRAFFIC_SLOT_UNMATCHED)
+            result[slot] = true;
+    }
+    return result;
+}
+
+// Places are hashes modulo the table's size, a power of two: a smaller table is found in a larger one when it
+// is repeated all over it.
+template <class Entry>
+void fill_with(std::span<Entry> room, std::span<const Entry> entries) {
+    for (std::size_t at = 0; at < room.size(); at += entries.size())
+        std::ranges::copy(entries, room.begin() + static_cast<std::ptrdiff_t>(at));
 }
 
 }  // namespace
@@ -87,6 +106,8 @@ Result<TrafficProgram> TrafficProgram::load(const TrafficCapacity& capacity, std
     skeleton.rodata->slot_capacity = capacity.slots;
     skeleton.rodata->route_entry_mask = capacity.routes.entries - 1;
     skeleton.rodata->pool_block_capacity = capacity.routes.pool_blocks;
+    skeleton.rodata->target_capacity = capacity.targets.indexes;
+    skeleton.rodata->target_entry_mask = capacity.targets.entries - 1;
     if (auto sized = set_map_sizes(skeleton, capacity, program.cpus_); !sized)
         return std::unexpected(sized.error());
     if (const int error = traffic_bpf__load(&skeleton); error != 0)
@@ -109,7 +130,11 @@ Result<void> TrafficProgram::map_memory() {
         return result;
     if (auto result = map(route_entries_, skeleton_->maps.route_entries); !result)
         return result;
-    return map(route_pools_, skeleton_->maps.route_pools);
+    if (auto result = map(route_pools_, skeleton_->maps.route_pools); !result)
+        return result;
+    if (auto result = map(target_counters_, skeleton_->maps.target_counters); !result)
+        return result;
+    return map(target_entries_, skeleton_->maps.target_entries);
 }
 
 Result<void> TrafficProgram::attach(const WireGuardInterface& interface, HookMode mode) {
@@ -138,30 +163,73 @@ Result<void> TrafficProgram::take_over(TrafficProgram& old) {
     return {};
 }
 
-Result<void> TrafficProgram::publish(const RouteTable& routes) {
+Result<void> TrafficProgram::publish(const RouteTable& routes, const TargetTable& targets) {
     if (!capacity_.routes.holds(routes.capacity()) || routes.highest_slot() >= capacity_.slots)
         return failure("the routes do not fit the loaded traffic programs");
+    if (!capacity_.targets.holds(targets.capacity()))
+        return failure("the targets do not fit the loaded traffic programs");
     const std::uint32_t next = active_ ^ 1U;
-    // Places are hashes modulo the table's size, a power of two: a smaller table is found in a larger one
-    // when it is repeated all over it.
-    const auto room = route_entries_.elements().subspan(std::size_t{next} * capacity_.routes.entries,
-                                                        capacity_.routes.entries);
-    for (std::size_t at = 0; at < room.size(); at += routes.entries().size())
-        std::ranges::copy(routes.entries(), room.begin() + static_cast<std::ptrdiff_t>(at));
-    std::ranges::copy(routes.pool_blocks(),
-                      route_pools_.elements().begin() + std::size_t{next} * capacity_.routes.pool_blocks);
-    skeleton_->bss->route_sets[next] = routes.set();
-    __atomic_store_n(&skeleton_->bss->active_routes, next, __ATOMIC_RELEASE);
+    write_routes(next, routes, targets);
+    write_targets(next, targets);
+    __atomic_store_n(&skeleton_->bss->active_set, next, __ATOMIC_RELEASE);
     active_ = next;
     wait_for_running_programs();
     return {};
 }
 
+void TrafficProgram::write_routes(std::uint32_t set, const RouteTable& routes, const TargetTable& targets) {
+    const auto room = route_entries_.elements().subspan(std::size_t{set} * capacity_.routes.entries,
+                                                        capacity_.routes.entries);
+    const auto blocks = route_pools_.elements().subspan(std::size_t{set} * capacity_.routes.pool_blocks,
+                                                        routes.pool_blocks().size());
+    fill_with(room, routes.entries());
+    std::ranges::copy(routes.pool_blocks(), blocks.begin());
+    if (targets.size() != 0) {
+        const std::vector<bool> flagged = slots_with_targets(routes, targets);
+        const auto flag = [&](std::uint32_t& slot) {
+            if (flagged[slot])
+                slot |= TRAFFIC_SLOT_HAS_TARGETS;
+        };
+        for (route_entry& entry : room)
+            flag(entry.slot);
+        for (route_pool_block& block : blocks)
+            std::ranges::for_each(block.slot, flag);
+    }
+    skeleton_->bss->route_sets[set] = routes.set();
+}
+
+void TrafficProgram::write_targets(std::uint32_t set, const TargetTable& targets) {
+    fill_with(target_entries_.elements().subspan(std::size_t{set} * capacity_.targets.entries,
+                                                 capacity_.targets.entries),
+              targets.entries());
+    skeleton_->bss->target_hash_seeds[set] = targets.hash_seed();
+}
+
 traffic_counts TrafficProgram::read(std::uint32_t slot) const {
     traffic_counts sum{};
-    for (std::size_t cpu = 0; cpu < cpus_; ++cpu)
-        add_live(sum, counters_.elements()[cpu * capacity_.slots + slot]);
+    for (std::size_t cpu = 0; cpu < cpus_; ++cpu) {
+        const traffic_counts& part = counters_.elements()[cpu * capacity_.slots + slot];
+        for (int direction = 0; direction < TRAFFIC_DIRECTIONS; ++direction) {
+            for (int protocol = 0; protocol < TRAFFIC_PROTOCOLS; ++protocol)
+                add_live(sum.count[direction][protocol], part.count[direction][protocol]);
+        }
+    }
     return sum;
+}
+
+target_counts TrafficProgram::read_target(std::uint32_t target) const {
+    target_counts sum{};
+    for (std::size_t cpu = 0; cpu < cpus_; ++cpu) {
+        const target_counts& part = target_counters_.elements()[cpu * capacity_.targets.indexes + target];
+        for (int direction = 0; direction < TRAFFIC_DIRECTIONS; ++direction)
+            add_live(sum.count[direction], part.count[direction]);
+    }
+    return sum;
+}
+
+void TrafficProgram::clear_target(std::uint32_t target) {
+    for (std::size_t cpu = 0; cpu < cpus_; ++cpu)
+        target_counters_.elements()[cpu * capacity_.targets.indexes + target] = target_counts{};
 }
 
 void TrafficProgram::clear(std::uint32_t slot) {

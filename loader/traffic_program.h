@@ -11,6 +11,7 @@
 #include "loader/mapped_array.h"
 #include "loader/network_hook.h"
 #include "loader/route_table.h"
+#include "loader/target_table.h"
 #include "loader/wireguard_interface.h"
 
 struct traffic_bpf;
@@ -22,6 +23,7 @@ struct TrafficCapacity {
     // Slots of counters, TRAFFIC_SLOT_UNMATCHED included.
     std::uint32_t slots = 256;
     RouteCapacity routes;
+    TargetCapacity targets = {};
 };
 
 // Counts of one address that matched no route when its packets came.
@@ -41,7 +43,8 @@ struct TrafficLosses {
 // Owns programs, maps and attachment; all end with it. Use from one thread at a time.
 class TrafficProgram {
   public:
-    // Loads the programs with empty routes. `l2_length` is 0 for WireGuard and TUN, 14 for BPF_PROG_RUN.
+    // Loads the programs without routes and targets. `l2_length` is 0 for WireGuard and TUN, 14 for
+    // BPF_PROG_RUN.
     static Result<TrafficProgram> load(const TrafficCapacity& capacity, std::uint32_t l2_length = 0);
 
     TrafficProgram(TrafficProgram&&) noexcept;
@@ -56,14 +59,20 @@ class TrafficProgram {
     // of the two. Afterwards the counters of `old` are final and it holds no attachment any more.
     Result<void> take_over(TrafficProgram& old);
 
-    // Puts `routes` into force for all packets after the return: the old routes are not in use any more, so
-    // that counters of slots that are in none of `routes` are final. Fails when `routes` exceed capacity().
-    Result<void> publish(const RouteTable& routes);
+    // Puts `routes` and `targets` into force together, for all packets after the return: the old ones are not
+    // in use any more, so that counters of slots that are in none of `routes` are final, and likewise those
+    // of indexes that are in none of `targets`. Fails when they exceed capacity().
+    Result<void> publish(const RouteTable& routes, const TargetTable& targets = {});
 
     // Sum over all CPUs since the last clear(). Concurrent packets may be in it or not.
     traffic_counts read(std::uint32_t slot) const;
     // Sets a slot to zero; for slots that no published route leads to.
     void clear(std::uint32_t slot);
+
+    // The same for targets, whose packets are in their peer's slot (or unmatched) as well. `target` is an
+    // index below capacity().targets.indexes.
+    target_counts read_target(std::uint32_t target) const;
+    void clear_target(std::uint32_t target);
 
     std::vector<UnmatchedTraffic> read_unmatched() const;
     // Forgets an address; packets counted for it since the last read are lost unless a route covers it.
@@ -86,6 +95,8 @@ class TrafficProgram {
     };
     TrafficProgram() = default;
     Result<void> map_memory();
+    void write_routes(std::uint32_t set, const RouteTable& routes, const TargetTable& targets);
+    void write_targets(std::uint32_t set, const TargetTable& targets);
     ProgramPair programs() const;
 
     std::unique_ptr<traffic_bpf, SkeletonDeleter> skeleton_;
@@ -95,6 +106,8 @@ class TrafficProgram {
     MappedArray<traffic_counts> counters_;
     MappedArray<route_entry> route_entries_;
     MappedArray<route_pool_block> route_pools_;
+    MappedArray<target_counts> target_counters_;
+    MappedArray<target_entry> target_entries_;
     NetworkHook hook_;
 };
 

@@ -39,6 +39,7 @@ enum traffic_loss {
     TRAFFIC_LOSS_UNMATCHED_FULL, /* unmatched map full: counted under TRAFFIC_SLOT_UNMATCHED at once */
     TRAFFIC_LOSS_GSO_HEADER,     /* header of a super-packet unreadable: its segments' headers are missing */
     TRAFFIC_LOSS_COUNTER,        /* counter element missing: the packet is not counted */
+    TRAFFIC_LOSS_FRAGMENT, /* fragment whose first one was not seen: counted for its peer, for no target */
     TRAFFIC_LOSS_REASONS
 };
 
@@ -65,6 +66,10 @@ enum {
 
 /* Slots of the counters. 0 takes what matches no peer; peers begin at 1. */
 enum { TRAFFIC_SLOT_UNMATCHED = 0, TRAFFIC_FIRST_PEER_SLOT = 1 };
+
+/* Set in a slot of a published route set when some target is behind that peer: for the others' packets no
+ * target is looked for. */
+#define TRAFFIC_SLOT_HAS_TARGETS (1u << 31)
 
 /* A remote address with its family, which a mapped IPv4 address in an IPv6 packet would otherwise hide. */
 struct unmatched_key {
@@ -128,6 +133,43 @@ static inline __u64 route_hash(const struct route_address* network, __u64 tag, _
     hash = (hash + network->high) * 0xbf58476d1ce4e5b9ULL;
     hash ^= hash >> 29;
     hash *= 0x94d049bb133111ebULL;
+    return hash ^ hash >> 32;
+}
+
+/*
+ * Targets: TCP and UDP ports inside tunnels. Their packets are counted by target as well as by peer. A
+ * cuckoo table like that of the routes finds a target by remote address, remote port and protocol; it is part
+ * of the set and becomes active together with the routes.
+ */
+enum { TRAFFIC_NO_TARGET = 0, TRAFFIC_FIRST_TARGET = 1 };
+
+/* What one target has seen, wire packets and their bytes; one writer, the CPU that the element belongs to. */
+struct target_counts {
+    struct traffic_count count[TRAFFIC_DIRECTIONS];
+};
+PANGOLIN_STATIC_ASSERT(sizeof(struct target_counts) == 32, "half a cache line");
+
+/* An empty entry has target TRAFFIC_NO_TARGET. */
+struct target_entry {
+    struct route_address address;
+    __u32 service; /* target_service() */
+    __u32 target;
+    __u64 reserved;
+};
+PANGOLIN_STATIC_ASSERT(sizeof(struct target_entry) == 32, "half a cache line");
+
+/* Tells the targets of one address apart, and addresses of the two families. `port` is in host order. */
+static inline __u32 target_service(int is_v6, __u8 ip_protocol, __u16 port) {
+    return (is_v6 ? 1u << 24 : 0) | (__u32)ip_protocol << 16 | port;
+}
+
+/* As route_hash(), but shorter: it is computed for nearly every packet, and what it must tell apart are
+ * mostly neighbours: addresses that differ in their low bits and ports. */
+static inline __u64 target_hash(const struct route_address* address, __u32 service, __u64 seed) {
+    __u64 hash = ((address->low ^ seed) + address->high * 0xd6e8feb86659fd93ULL +
+                  (__u64)service * 0xbf58476d1ce4e5b9ULL) *
+                 0x9e3779b97f4a7c15ULL;
+    hash = (hash ^ hash >> 47) * 0x94d049bb133111ebULL;
     return hash ^ hash >> 32;
 }
 

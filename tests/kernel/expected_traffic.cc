@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -69,10 +70,68 @@ void ExpectedTraffic::add(traffic_direction direction, std::span<const std::uint
     traffic_count& count = counts.count[direction][decoded.protocol];
     count.packets += times * decoded.packets;
     count.bytes += times * decoded.bytes;
+    if (!target_indexes_.empty() && (slot == TRAFFIC_SLOT_UNMATCHED || slots_with_targets_.contains(slot)))
+        add_to_target(direction, decoded, times);
+}
+
+void ExpectedTraffic::set_targets(std::span<const CountedTarget> targets) {
+    target_indexes_.clear();
+    slots_with_targets_.clear();
+    for (const CountedTarget& target : targets) {
+        const Service service{static_cast<std::uint8_t>(target.protocol), target.port};
+        target_indexes_[{target.address, service}] = target.index;
+        slots_with_targets_.insert(model_.find(target.address));
+    }
+}
+
+void ExpectedTraffic::add_to_target(traffic_direction direction, const ReferencePacket& decoded,
+                                    std::uint64_t times) {
+    const std::optional<Service> service = service_of(direction, decoded, times);
+    if (!service)
+        return;
+    const IpAddress& remote = direction == TRAFFIC_INGRESS ? decoded.source : decoded.destination;
+    const auto target = target_indexes_.find({remote, *service});
+    if (target == target_indexes_.end())
+        return;
+    traffic_count& count = targets_[target->second].count[direction];
+    count.packets += times * decoded.packets;
+    count.bytes += times * decoded.bytes;
+}
+
+std::optional<ExpectedTraffic::Service> ExpectedTraffic::service_of(traffic_direction direction,
+                                                                    const ReferencePacket& decoded,
+                                                                    std::uint64_t times) {
+    constexpr std::uint8_t extension_headers[] = {0, 43, 44, 51, 60, 135};
+    const bool v6 = decoded.source.family == IpFamily::v6;
+    const std::uint8_t protocol = decoded.protocol_number;
+    const bool has_ports = protocol == 6 || protocol == 17;
+    std::optional<Service> service;
+    if (decoded.ports)
+        service = {protocol,
+                   direction == TRAFFIC_INGRESS ? decoded.ports->source : decoded.ports->destination};
+    if (!decoded.fragment)
+        return service;
+    const Datagram datagram{direction, decoded.source, decoded.destination, decoded.fragment->identification,
+                            v6 ? 0 : protocol};
+    if (decoded.fragment->first) {
+        // One that ends before its ports tells nothing; one of another protocol tells that there is no
+        // target.
+        if (has_ports == service.has_value())
+            first_fragments_[datagram] = service;
+        return service;
+    }
+    if (!has_ports && !(v6 && std::ranges::count(extension_headers, protocol) != 0))
+        return std::nullopt;
+    const auto first = first_fragments_.find(datagram);
+    if (first != first_fragments_.end())
+        return first->second;
+    losses_.loss[TRAFFIC_LOSS_FRAGMENT] += times;
+    return std::nullopt;
 }
 
 void ExpectedTraffic::expect_counted(const TrafficProgram& program) const {
     expect_slots(program);
+    expect_targets(program);
     expect_unmatched(program);
     expect_losses(program);
 }
@@ -82,6 +141,21 @@ void ExpectedTraffic::expect_slots(const TrafficProgram& program) const {
         const auto expected = slots_.find(slot);
         expect_equal(program.read(slot), expected == slots_.end() ? traffic_counts{} : expected->second,
                      fmt::format("slot {}", slot));
+    }
+}
+
+void ExpectedTraffic::expect_targets(const TrafficProgram& program) const {
+    for (std::uint32_t index = 0; index < program.capacity().targets.indexes; ++index) {
+        const auto expected = targets_.find(index);
+        const target_counts counted = program.read_target(index);
+        for (const traffic_direction direction : {TRAFFIC_INGRESS, TRAFFIC_EGRESS}) {
+            const traffic_count wanted =
+                expected == targets_.end() ? traffic_count{} : expected->second.count[direction];
+            EXPECT_EQ(counted.count[direction].packets, wanted.packets)
+                << "target " << index << ", direction " << direction;
+            EXPECT_EQ(counted.count[direction].bytes, wanted.bytes)
+                << "target " << index << ", direction " << direction;
+        }
     }
 }
 

@@ -29,6 +29,7 @@ struct Upper {
     std::uint8_t protocol = 0;
     // The transport header begins at `offset`: not in later fragments, not behind a chain that is cut off.
     bool transport = true;
+    std::optional<ReferenceFragment> fragment = {};
 };
 
 std::size_t number16(Bytes packet, std::size_t at) {
@@ -42,8 +43,13 @@ bool extension(std::uint8_t protocol) {
 }
 
 Upper upper_v4(Bytes packet) {
+    const bool more_fragments = (packet[6] & 0x20U) != 0;
     const bool later_fragment = number16(packet, 6) % 0x2000 != 0;
-    return {.offset = (packet[0] & 15U) * 4, .protocol = packet[9], .transport = !later_fragment};
+    Upper upper{.offset = (packet[0] & 15U) * 4, .protocol = packet[9], .transport = !later_fragment};
+    if (more_fragments || later_fragment)
+        upper.fragment = {.identification = static_cast<std::uint32_t>(number16(packet, 4)),
+                          .first = !later_fragment};
+    return upper;
 }
 
 Upper upper_v6(Bytes packet) {
@@ -57,7 +63,12 @@ Upper upper_v6(Bytes packet) {
         upper.protocol = header[0];
         if (kind == fragment) {
             upper.offset += 8;
-            if (number16(header, 2) >> 3 != 0) {
+            const bool later = number16(header, 2) >> 3 != 0;
+            if (later || (header[3] & 1U) != 0)
+                upper.fragment = {.identification = static_cast<std::uint32_t>(number16(header, 4) << 16 |
+                                                                               number16(header, 6)),
+                                  .first = !later};
+            if (later) {
                 upper.transport = false;
                 return upper;
             }
@@ -68,6 +79,8 @@ Upper upper_v6(Bytes packet) {
         }
     }
     upper.transport = !extension(upper.protocol);
+    if (upper.fragment)
+        upper.fragment->first = upper.transport;
     return upper;
 }
 
@@ -135,6 +148,12 @@ ReferencePacket decode_reference(Bytes packet, std::uint32_t gso_size) {
     result.source = IpAddress::from_network(family, &packet[v6 ? 8 : 12]);
     result.destination = IpAddress::from_network(family, &packet[v6 ? 24 : 16]);
     result.protocol = protocol_of(upper.protocol, v6);
+    result.protocol_number = upper.protocol;
+    result.fragment = upper.fragment;
+    const bool has_ports = upper.protocol == tcp || upper.protocol == udp;
+    if (upper.transport && has_ports && upper.offset + 4 <= packet.size())
+        result.ports = {.source = static_cast<std::uint16_t>(number16(packet, upper.offset)),
+                        .destination = static_cast<std::uint16_t>(number16(packet, upper.offset + 2))};
     result.bytes = packet.size();
     if (gso_size != 0)
         count_segments(packet, upper, gso_size, result);

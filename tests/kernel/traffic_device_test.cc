@@ -42,6 +42,13 @@ std::vector<Route> site_routes() {
     return {route("100.89.128.4/30", 1), route("fd00::4/126", 2), route("100.89.128.8/30", 3)};
 }
 
+// Ports of the sockets' packets and of those that are built here.
+std::vector<CountedTarget> site_targets() {
+    return {{site4, 9, TargetProtocol::udp, 1}, {site4, 0, TargetProtocol::tcp, 2},
+            {site4, 0, TargetProtocol::udp, 3}, {site6, 9, TargetProtocol::udp, 4},
+            {site6, 0, TargetProtocol::tcp, 5}, {site6, 0, TargetProtocol::udp, 6}};
+}
+
 // From the site to an address that the host does not have, so that nothing answers.
 PacketBuilder from_site(bool v4, std::uint8_t protocol) {
     PacketBuilder builder;
@@ -64,6 +71,7 @@ class TrafficDevice : public testing::TestWithParam<HookMode> {
         PANGOLIN_REQUIRE_ROOT();
         netns_.emplace();
         ASSERT_TRUE(netns_->entered());
+        expected_.set_targets(site_targets());
         auto device = TunDevice::create("wgtest0");
         ASSERT_TRUE(device) << device.error().message();
         device_.emplace(std::move(*device));
@@ -71,10 +79,13 @@ class TrafficDevice : public testing::TestWithParam<HookMode> {
 
     TrafficProgram load(std::uint32_t l2_length = 0) {
         const RouteTable table = RouteTable::compile(site_routes());
-        auto program = TrafficProgram::load({.slots = all_slots, .routes = table.capacity()}, l2_length);
+        const TargetTable targets = TargetTable::compile(site_targets());
+        auto program = TrafficProgram::load(
+            {.slots = all_slots, .routes = table.capacity(), .targets = targets.capacity()}, l2_length);
         if (!program)
             throw std::runtime_error(program.error().message());
-        program->publish(table);
+        if (!program->publish(table, targets))
+            throw std::runtime_error("cannot publish");
         return std::move(*program);
     }
 
@@ -151,6 +162,7 @@ TEST_P(TrafficDevice, CountsWhatWasWrittenAndRead) {
     exchange();
     EXPECT_EQ(read_everything(), 2U * (2 + 6));
     expected_.expect_slots(program);
+    expected_.expect_targets(program);
     expected_.expect_losses(program);
 }
 
@@ -160,6 +172,8 @@ TEST_P(TrafficDevice, CountsFragmentsOfOneDatagram) {
     send(false, 6000);
     EXPECT_GT(read_everything(), 8U);
     expected_.expect_slots(program);
+    expected_.expect_targets(program);
+    expected_.expect_losses(program);
 }
 
 // The test that a program for Ethernet cannot pass.

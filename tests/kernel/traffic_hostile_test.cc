@@ -28,17 +28,36 @@ std::vector<Route> routes_for_everything() {
     return routes;
 }
 
+// Where the packets go to and come from: all ports that are usually in them, and some that damage may make.
+std::vector<CountedTarget> targets_in_the_way() {
+    std::vector<CountedTarget> targets;
+    for (const char* const address : {"10.0.0.1", "100.89.128.4", "fd00::1", "2001::2"}) {
+        for (const TargetProtocol protocol : {TargetProtocol::tcp, TargetProtocol::udp}) {
+            for (const std::uint16_t port : {0, 1, 256, 0x6000, 0x4500})
+                targets.push_back({.address = IpAddress::parse(address).value(),
+                                   .port = port,
+                                   .protocol = protocol,
+                                   .index = static_cast<std::uint32_t>(targets.size() + 1)});
+        }
+    }
+    return targets;
+}
+
 class HostilePackets : public testing::Test {
   protected:
     void SetUp() override {
         PANGOLIN_REQUIRE_ROOT();
         const std::vector<Route> routes = routes_for_everything();
         const RouteTable table = RouteTable::compile(routes);
-        auto program = TrafficProgram::load({.slots = 513, .routes = table.capacity()}, ethernet_length);
+        const std::vector<CountedTarget> targets = targets_in_the_way();
+        const TargetTable target_table = TargetTable::compile(targets);
+        auto program = TrafficProgram::load(
+            {.slots = 513, .routes = table.capacity(), .targets = target_table.capacity()}, ethernet_length);
         ASSERT_TRUE(program) << program.error().message();
-        program->publish(table);
+        ASSERT_TRUE(program->publish(table, target_table));
         program_.emplace(std::move(*program));
         expected_.emplace(routes);
+        expected_->set_targets(targets);
     }
 
     void TearDown() override {
@@ -145,6 +164,11 @@ TEST_F(HostilePackets, DamagedPackets) {
     std::mt19937_64 random(random_seed());
     const std::vector<NamedPacket> packets = one_of_each_kind();
     for (int i = 0; i < 400000 && !HasFailure(); ++i) {
+        // Before so many datagrams have begun that the program forgets some of them.
+        if (i % 50000 == 49999) {
+            TearDown();
+            SetUp();
+        }
         std::vector<std::uint8_t> frame = packets[random() % packets.size()].frame;
         frame.resize(frame.size() + random() % 200);
         for (std::uint64_t damage = random() % 4; damage > 0; --damage)

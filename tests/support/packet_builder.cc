@@ -35,6 +35,7 @@ PacketBuilder& PacketBuilder::ipv4(const Ipv4Fields& fields) {
     append(length);
     std::uint8_t* const header = tail(length);
     header[0] = static_cast<std::uint8_t>(fields.version << 4 | fields.header_words);
+    put16(header + 4, fields.identification);
     put16(header + 6, fields.fragment);
     header[8] = 64;
     header[9] = fields.protocol;
@@ -63,11 +64,12 @@ PacketBuilder& PacketBuilder::extension(std::uint8_t next_header, std::uint8_t e
     return *this;
 }
 
-PacketBuilder& PacketBuilder::fragment_header(std::uint8_t next_header, std::uint16_t offset_units,
-                                              bool more) {
+PacketBuilder& PacketBuilder::fragment_header(std::uint8_t next_header, std::uint16_t offset_units, bool more,
+                                              std::uint32_t identification) {
     append(8);
     tail(8)[0] = next_header;
     put16(tail(8) + 2, static_cast<std::uint16_t>(offset_units << 3 | (more ? 1 : 0)));
+    put32(tail(8) + 4, identification);
     return *this;
 }
 
@@ -81,13 +83,21 @@ PacketBuilder& PacketBuilder::authentication(std::uint8_t next_header, std::uint
 
 PacketBuilder& PacketBuilder::tcp(std::uint8_t header_words) {
     const std::size_t length = header_words * 4U;
+    transport_ = bytes_.size();
     append(length);
     tail(length)[12] = static_cast<std::uint8_t>(header_words << 4);
     return *this;
 }
 
 PacketBuilder& PacketBuilder::udp() {
+    transport_ = bytes_.size();
     return append(8);
+}
+
+PacketBuilder& PacketBuilder::ports(std::uint16_t source, std::uint16_t destination) {
+    put16(bytes_.data() + transport_, source);
+    put16(bytes_.data() + transport_ + 2, destination);
+    return *this;
 }
 
 PacketBuilder& PacketBuilder::payload(std::size_t size) {

@@ -18,6 +18,7 @@ struct Ipv4Fields {
     std::uint8_t header_words = 5;  // IHL; options are zero bytes
     std::uint8_t version = 4;
     std::uint16_t fragment = 0;  // flags and offset as on the wire, host order
+    std::uint16_t identification = 0;
 };
 
 struct Ipv6Fields {
@@ -35,11 +36,14 @@ class PacketBuilder {
     PacketBuilder& ipv6(const Ipv6Fields& fields);
     // An extension header of (1 + extra_words) * 8 bytes.
     PacketBuilder& extension(std::uint8_t next_header, std::uint8_t extra_words = 0);
-    PacketBuilder& fragment_header(std::uint8_t next_header, std::uint16_t offset_units, bool more);
+    PacketBuilder& fragment_header(std::uint8_t next_header, std::uint16_t offset_units, bool more,
+                                   std::uint32_t identification = 0);
     // An authentication header with `words` * 4 bytes of integrity value.
     PacketBuilder& authentication(std::uint8_t next_header, std::uint8_t words);
     PacketBuilder& tcp(std::uint8_t header_words = 5);
     PacketBuilder& udp();
+    // Writes the ports of the TCP or UDP header that was just added.
+    PacketBuilder& ports(std::uint16_t source, std::uint16_t destination);
     PacketBuilder& payload(std::size_t size);
     PacketBuilder& raw(std::span<const std::uint8_t> bytes);
 
@@ -51,6 +55,7 @@ class PacketBuilder {
     std::uint8_t* tail(std::size_t size) { return bytes_.data() + bytes_.size() - size; }
 
     std::vector<std::uint8_t> bytes_;
+    std::size_t transport_ = 0;
 };
 
 }  // namespace pangolin::test
