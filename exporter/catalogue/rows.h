@@ -1,0 +1,36 @@
+// What the parts of the catalogue share: label values and ways to read a snapshot that several rows have.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "exporter/catalogue.h"
+
+namespace pangolin {
+
+inline constexpr std::array<std::string_view, TRAFFIC_DIRECTIONS> direction_names{"ingress", "egress"};
+inline constexpr std::array<std::string_view, TRAFFIC_PROTOCOLS> protocol_names{"tcp", "udp", "icmp",
+                                                                                "other"};
+
+constexpr std::uint64_t zero_or_one(bool value) {
+    return value ? 1 : 0;
+}
+
+// Of a site of which nothing is known: one where all is 0.
+const SiteHealth& health_of(const SiteSnapshot& site);
+
+void emit_tunnel_up(const SiteSnapshot& site, const SnapshotView& view, Samples& samples);
+
+// Nothing when there was no observation.
+void emit_latency(const SiteSnapshot& site, Samples& samples, const Latency& latency);
+
+// The parts, in the order of publication.
+std::span<const Metric> site_rows();
+std::span<const Metric> resource_rows();
+std::span<const Metric> tunnel_rows();
+std::span<const Metric> peer_rows();
+std::span<const Metric> exporter_rows();
+
+}  // namespace pangolin
