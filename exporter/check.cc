@@ -7,6 +7,7 @@
 #include "exporter/site_source.h"
 #include "loader/preflight.h"
 #include "loader/wireguard_interface.h"
+#include "userspace/certificates/acme_watcher.h"
 #include "userspace/metadata/text.h"
 #include "userspace/wireguard/device.h"
 
@@ -66,12 +67,21 @@ Finding inspect_sites(const Configuration& configuration) {
                         directory->resources.size(), directory->targets.size(), directory->clients.size())};
 }
 
+Finding inspect_certificates(const TraefikConfiguration& traefik) {
+    const auto certificates = AcmeWatcher::inspect(traefik.acme);
+    if (!certificates)
+        return {FindingLevel::missing, "acme", certificates.error().message()};
+    return {FindingLevel::ok, "acme", fmt::format("{}: {} certificates", traefik.acme, *certificates)};
+}
+
 }  // namespace
 
 int check(const CommandLine&, const Configuration& configuration) {
     std::vector<Finding> findings = inspect_host();
     std::ranges::move(inspect_interfaces(configuration.wireguard), std::back_inserter(findings));
     findings.push_back(inspect_sites(configuration));
+    if (!configuration.traefik.acme.empty())
+        findings.push_back(inspect_certificates(configuration.traefik));
     for (const Finding& finding : findings)
         fmt::print("{:<8} {:<11} {}\n", word(finding.level), finding.subject, escaped(finding.detail));
     const bool fatal = std::ranges::any_of(

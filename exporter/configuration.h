@@ -50,6 +50,7 @@ struct HttpConfiguration {
 };
 
 struct TraefikConfiguration {
+    // Its acme.json; empty: not used.
     std::string acme;
     // Base URL of Traefik's API, for resources where neither a database nor the sites_file tells them, and
     // its access log; empty: not used.

@@ -186,10 +186,8 @@ std::vector<std::string> unused_settings(YamlMapping& metrics) {
         if (metrics.has(key))
             warnings.push_back(fmt::format("metrics.{} is accepted but not used by this version", key));
     YamlMapping traefik = metrics.mapping("traefik");
-    for (const char* key : {"acme", "access_log"})
-        if (traefik.has(key))
-            warnings.push_back(
-                fmt::format("metrics.traefik.{} is accepted but not used by this version", key));
+    if (traefik.has("access_log"))
+        warnings.emplace_back("metrics.traefik.access_log is accepted but not used by this version");
     return warnings;
 }
 

@@ -1,12 +1,14 @@
 #include <spdlog/spdlog.h>
 
 #include <cstdio>
+#include <memory>
 
 #include "exporter/commands.h"
 #include "exporter/signals.h"
 #include "exporter/site_source.h"
 #include "exporter/web_server.h"
 #include "loader/preflight.h"
+#include "userspace/certificates/certificate_monitor.h"
 
 namespace pangolin {
 
@@ -19,6 +21,7 @@ CollectorOptions collector_options(const Configuration& configuration) {
     options.sites = make_site_source(configuration.metadata, configuration.traefik);
     options.metadata_refresh = configuration.metadata.refresh;
     options.max_peers = configuration.limits.max_peers;
+    options.parts.push_back(std::make_shared<CertificateMonitor>(configuration.traefik.acme));
     return options;
 }
 

@@ -92,6 +92,8 @@ void Collector::start() {
         const std::lock_guard lock(mutex_);
         poll();
     }
+    for (const auto& part : options_.parts)
+        part->start();
     poll_thread_ = std::jthread([this](const std::stop_token& stop) { run_polls(stop); });
     if (options_.sites)
         metadata_thread_ = std::jthread([this](const std::stop_token& stop) { run_metadata(stop); });
@@ -367,6 +369,8 @@ std::shared_ptr<const Snapshot> Collector::collect() {
     snapshot->sources = {wireguard_state_.status(), kernel_state_.status()};
     if (options_.sites)
         snapshot->sources.push_back(sites_state_.status());
+    for (const auto& part : options_.parts)
+        part->describe(*snapshot);
     snapshot->collection_seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     collections_seconds_ += snapshot->collection_seconds;

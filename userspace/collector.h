@@ -17,6 +17,7 @@
 #include "userspace/site_index.h"
 #include "userspace/site_ledger.h"
 #include "userspace/snapshot.h"
+#include "userspace/snapshot_part.h"
 #include "userspace/source_state.h"
 
 namespace pangolin {
@@ -31,6 +32,8 @@ struct CollectorOptions {
     std::unique_ptr<SiteSource> sites;
     std::chrono::milliseconds metadata_refresh{std::chrono::seconds(10)};
     std::uint32_t max_peers = 16384;
+    // Whatever else is to be in snapshots.
+    std::vector<std::shared_ptr<SnapshotPart>> parts;
 };
 
 // Two threads of its own: one looks for interfaces and polls them every second or so (less often when that is

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bpf/shared/traffic.h"
+#include "userspace/certificates/certificate_snapshot.h"
 #include "userspace/metadata/site_directory.h"
 #include "userspace/site_health.h"
 #include "userspace/wireguard/key.h"
@@ -122,6 +123,7 @@ struct Snapshot {
     std::vector<Attachments> attachments;
     std::vector<MapUsage> maps;
     std::vector<LostUpdates> lost_updates;
+    CertificateSnapshot certificates;
     // Wall time that this collection took, and what all collections took.
     double collection_seconds = 0;
     std::uint64_t collections = 0;

@@ -262,6 +262,57 @@ TEST(Catalogue, HealthOfATunnel) {
                             "home|unreachable = 0", "home|aborted = 0"));
 }
 
+TEST(Catalogue, CertificatesOfResources) {
+    Snapshot snapshot;
+    snapshot.time = std::chrono::system_clock::time_point(std::chrono::seconds(1'000'000));
+    auto directory = std::make_shared<SiteDirectory>();
+    directory->sites.resize(2);
+    directory->sites[0].site_id = "home";
+    directory->sites[1].site_id = "office";
+    const auto resource = [&](const char* id, const char* domain, bool ssl = true, bool enabled = true) {
+        Resource& made = directory->resources.emplace_back();
+        made.resource_id = id;
+        made.domain = domain;
+        made.ssl = ssl;
+        made.enabled = enabled;
+    };
+    resource("everywhere", "a.example.com");
+    resource("exact", "exact.example.com");
+    resource("nowhere", "b.example.com");
+    resource("plain", "c.example.com", false);
+    resource("off", "d.example.com", true, false);
+    resource("other", "e.example.net");
+    for (const auto& [place, site] : {std::pair(0U, 0U), {0U, 1U}, {0U, 1U}, {1U, 1U}, {5U, 0U}}) {
+        Target& target = directory->targets.emplace_back();
+        target.resource = place;
+        target.site = site;
+    }
+    directory->targets.emplace_back().resource = 2;
+    snapshot.directory = directory;
+    EXPECT_THAT(emitted("pangolin_certificates_expiry_days", snapshot), IsEmpty());
+    EXPECT_THAT(emitted("pangolin_acme_cert_expiry_days", snapshot), IsEmpty());
+    EXPECT_THAT(emitted("pangolin_acme_cert_events_total", snapshot), IsEmpty());
+
+    std::vector<Certificate> certificates(2);
+    certificates[0].domain = "example.com";
+    certificates[0].names = {"*.example.com"};
+    certificates[0].not_after = 1'000'000 + 86400 * 3 / 2;
+    certificates[1].domain = "exact.example.com";
+    certificates[1].names = {"exact.example.com"};
+    certificates[1].not_after = 1'000'000 - 86400;
+    snapshot.certificates.book = std::make_shared<const CertificateBook>(std::move(certificates));
+    snapshot.certificates.events =
+        std::make_shared<const CertificateEventCounts>(CertificateEventCounts{{"example.com", {1, 2, 3, 4}}});
+    EXPECT_THAT(emitted("pangolin_certificates_expiry_days", snapshot),
+                ElementsAre("home|everywhere = 1.500000", "office|everywhere = 1.500000",
+                            "office|exact = -1.000000", "unassigned|nowhere = 1.500000"));
+    EXPECT_THAT(emitted("pangolin_acme_cert_expiry_days", snapshot),
+                ElementsAre("example.com = 1.500000", "exact.example.com = -1.000000"));
+    EXPECT_THAT(emitted("pangolin_acme_cert_events_total", snapshot),
+                ElementsAre("example.com|issued = 1", "example.com|renewed = 2", "example.com|removed = 3",
+                            "example.com|failed = 4"));
+}
+
 TEST(SnapshotView, InterfacesOfOneNameAreToldApart) {
     Snapshot snapshot;
     for (const auto& [name, netns] : std::vector<std::pair<const char*, const char*>>{
