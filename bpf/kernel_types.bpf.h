@@ -50,14 +50,25 @@ struct sk_buff {
     unsigned char* data;
 };
 
+typedef struct {
+    __s64 counter;
+} atomic64_t;
+
 /* What full sockets, request sockets and time-wait sockets begin with. */
 struct sock_common {
     __be32 skc_daddr;
+    __be16 skc_dport;
     unsigned short skc_family;
     volatile unsigned char skc_state;
     possible_net_t skc_net;
     struct in6_addr skc_v6_daddr;
+    atomic64_t skc_cookie; /* 0 until somebody asks for it */
+    unsigned long skc_flags;
 };
+
+/* Bits of sock_common.skc_flags, from enum sock_flags in include/net/sock.h: the program has closed the
+ * socket; the far end's FIN was processed. */
+enum { SOCK_DEAD_BIT = 0, SOCK_DONE_BIT = 1 };
 
 struct sock {
     struct sock_common __sk_common;
@@ -71,8 +82,15 @@ struct request_sock {
 };
 
 struct tcp_sock {
-    __u32 srtt_us;    /* smoothed round-trip time << 3; 0 before the first sample */
-    __u32 rcv_tstamp; /* low half of jiffies when the last acknowledgement came */
+    __u32 srtt_us;        /* smoothed round-trip time << 3; 0 before the first sample */
+    __u32 rcv_tstamp;     /* low half of jiffies when the last acknowledgement came */
+    __u64 bytes_received; /* in sequence, a FIN for one */
+    __u64 bytes_acked;    /* likewise; after an active open the SYN too */
+    __u32 snd_una;
+    __u32 snd_nxt;
+    __u32 write_seq;
+    __u32 segs_out;
+    __u32 total_retrans;
 };
 
 /* At sk_buff.cb while TCP has the packet. */

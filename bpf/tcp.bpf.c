@@ -16,11 +16,9 @@
 #include "bpf/kernel_types.bpf.h"
 #include "bpf/peer_lookup.bpf.h"
 #include "bpf/shared/tunnel.h"
+#include "bpf/tcp_sockets.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
-
-/* Address families and socket states of the kernel (<linux/socket.h> has the former for libc only). */
-enum { FAMILY_INET = 2, FAMILY_INET6 = 10 };
 
 /* Inode of the namespace whose sockets count. */
 const volatile __u32 netns_inode = 0;
@@ -56,25 +54,15 @@ static __always_inline void count_loss(void) {
         *value += 1;
 }
 
-/* IPv6 sockets may be connected to IPv4 addresses, which they then have in mapped form. */
 static __always_inline bool remote_key(const struct sock_common* sk, struct peer_address_key* key) {
-    struct in6_addr v6;
+    struct in6_addr address;
 
-    switch (BPF_CORE_READ(sk, skc_family)) {
-        case FAMILY_INET:
-            set_v4_key(key, BPF_CORE_READ(sk, skc_daddr));
-            return true;
-        case FAMILY_INET6:
-            if (BPF_CORE_READ_INTO(&v6, sk, skc_v6_daddr))
-                return false;
-            set_v6_key(key, &v6);
-            if (!v6.in6_u.u6_addr32[0] && !v6.in6_u.u6_addr32[1] &&
-                v6.in6_u.u6_addr32[2] == bpf_htonl(0xffff))
-                key->is_v6 = 0;
-            return true;
-        default:
-            return false;
-    }
+    if (!read_remote_address(sk, &address))
+        return false;
+    set_v6_key(key, &address);
+    if (is_mapped_v4(&address))
+        key->is_v6 = 0;
+    return true;
 }
 
 /* The counts of the peer that the socket talks to; none for a socket that is not ours. */
@@ -84,7 +72,7 @@ static __noinline struct tcp_counts* find_counts(const struct sock_common* sk) {
     struct tcp_counts* counts;
     __u32 slot;
 
-    if (BPF_CORE_READ(sk, skc_net.net, ns.inum) != netns_inode || !remote_key(sk, &key))
+    if (netns_of(sk) != netns_inode || !remote_key(sk, &key))
         return NULL;
     slot = slot_of_address(&key);
     if (!slot)
@@ -107,19 +95,11 @@ static __always_inline void count_result(const struct sock_common* sk, enum tcp_
 }
 
 static __always_inline void add_round_trip(const struct sock_common* sk) {
-    __u32 microseconds = BPF_CORE_READ((const struct tcp_sock*)sk, srtt_us) >> 3;
-    struct tcp_counts* counts;
-    __u32 bucket;
+    __u32 microseconds = round_trip_of(sk);
+    struct tcp_counts* counts = microseconds ? find_counts(sk) : NULL;
 
-    if (!microseconds)
-        return;
-    counts = find_counts(sk);
-    if (!counts)
-        return;
-    bucket = latency_bucket(microseconds);
-    if (bucket < LATENCY_BUCKETS)
-        __sync_fetch_and_add(&counts->rtt.bucket[bucket], 1);
-    __sync_fetch_and_add(&counts->rtt.sum_us, microseconds);
+    if (counts)
+        add_latency(&counts->rtt, microseconds);
 }
 
 static __always_inline enum tcp_result failure_of(int error, int soft_error) {

@@ -3,7 +3,6 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -11,6 +10,7 @@
 #include <utility>
 
 #include "loader/bpf_error.h"
+#include "loader/bpf_iterator.h"
 #include "loader/bpf_map.h"
 #include "loader/kernel_btf.h"
 #include "tcp.skel.h"
@@ -84,20 +84,8 @@ Result<void> TcpProgram::sample() {
     if (skeleton_->links.tcp_sample == nullptr)
         return {};
     const int link = bpf_link__fd(skeleton_->links.tcp_sample);
-    // The iterator lists the sockets of the namespace in which it is opened.
     return run_in_network_namespace(interface_.netns, [&]() -> Result<void> {
-        const UniqueFd iterator(bpf_iter_create(link));
-        if (!iterator)
-            return bpf_failure(errno, "cannot list the TCP sockets of " + interface_.name);
-        std::array<char, 64> nothing{};
-        ssize_t size = 0;
-        // EAGAIN after a million sockets: to be continued.
-        do
-            size = ::read(iterator.get(), nothing.data(), nothing.size());
-        while (size > 0 || (size < 0 && (errno == EAGAIN || errno == EINTR)));
-        if (size < 0)
-            return bpf_failure(errno, "cannot read the TCP sockets of " + interface_.name);
-        return {};
+        return run_iterator(link, "the TCP sockets of " + interface_.name);
     });
 }
 

@@ -1,9 +1,8 @@
 // The TCP programs on real sockets in two namespaces.
 #include "loader/tcp_program.h"
 
-#include <arpa/inet.h>
-#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -15,82 +14,16 @@
 
 #include "tests/support/linked_namespaces.h"
 #include "tests/support/privileges.h"
+#include "tests/support/tcp_sockets.h"
 
 namespace pangolin::test {
 namespace {
 
-constexpr std::uint16_t listening = 4000;
-constexpr std::uint16_t closed = 4001;
 constexpr std::uint32_t far_slot = 3;
 constexpr std::uint32_t far6_slot = 4;
 
-struct Address {
-    sockaddr_storage storage{};
-    socklen_t size = 0;
-};
-
-Address address(const char* text, std::uint16_t port) {
-    Address result;
-    if (std::string_view(text).find(':') == std::string_view::npos) {
-        auto& v4 = reinterpret_cast<sockaddr_in&>(result.storage);
-        v4.sin_family = AF_INET;
-        v4.sin_port = htons(port);
-        inet_pton(AF_INET, text, &v4.sin_addr);
-        result.size = sizeof v4;
-    } else {
-        auto& v6 = reinterpret_cast<sockaddr_in6&>(result.storage);
-        v6.sin6_family = AF_INET6;
-        v6.sin6_port = htons(port);
-        inet_pton(AF_INET6, text, &v6.sin6_addr);
-        result.size = sizeof v6;
-    }
-    return result;
-}
-
-int connect_to(int socket, const Address& to) {
-    return ::connect(socket, reinterpret_cast<const sockaddr*>(&to.storage), to.size);
-}
-
-int tcp_socket(const Address& family, int flags = 0) {
-    return ::socket(family.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
-}
-
-UniqueFd connected(const char* to, std::uint16_t port = listening) {
-    const Address server = address(to, port);
-    UniqueFd socket(tcp_socket(server));
-    if (connect_to(socket.get(), server) != 0)
-        socket.reset();
-    return socket;
-}
-
-// Accepts IPv4 as well.
-UniqueFd listen_on_all(int fast_open = 0) {
-    const Address any = address("::", listening);
-    UniqueFd socket(tcp_socket(any));
-    const int yes = 1;
-    ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    if (fast_open != 0)
-        ::setsockopt(socket.get(), IPPROTO_TCP, TCP_FASTOPEN, &fast_open, sizeof fast_open);
-    if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&any.storage), any.size) != 0 ||
-        ::listen(socket.get(), 16) != 0)
-        socket.reset();
-    return socket;
-}
-
-UniqueFd accepted(const UniqueFd& listener) {
-    return UniqueFd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-}
-
 std::uint64_t samples(const tcp_counts& counts) {
     return std::accumulate(std::begin(counts.rtt.bucket), std::end(counts.rtt.bucket), std::uint64_t{0});
-}
-
-void set_sysctl(const std::string& name, const std::string& value) {
-    std::ofstream("/proc/sys/net/ipv4/" + name) << value;
-}
-
-void pause_for(std::chrono::milliseconds time) {
-    std::this_thread::sleep_for(time);
 }
 
 // Of the calling thread's namespace.
