@@ -1,0 +1,95 @@
+#include "loader/listening_sockets.h"
+
+#include <array>
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <system_error>
+
+#include "loader/base/number.h"
+#include "loader/process_table.h"
+
+namespace pangolin {
+namespace {
+
+// The next word of `line`, which loses it; empty at its end.
+std::string_view take_word(std::string_view& line) {
+    constexpr std::string_view blanks = " \t";
+    line.remove_prefix(std::min(line.find_first_not_of(blanks), line.size()));
+    const std::string_view word = line.substr(0, line.find_first_of(blanks));
+    line.remove_prefix(word.size());
+    return word;
+}
+
+std::optional<std::uint16_t> port_of(std::string_view address) {
+    const std::size_t colon = address.rfind(':');
+    if (colon == std::string_view::npos)
+        return std::nullopt;
+    const std::string_view digits = address.substr(colon + 1);
+    std::uint16_t port = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port, 16);
+    if (error != std::errc{} || end != digits.data() + digits.size())
+        return std::nullopt;
+    return port;
+}
+
+// "sl local:port remote:port state queues timer retransmits uid timeout inode ...", addresses and state in
+// hexadecimal (the kernel's net/ipv4/tcp_ipv4.c, get_openreq4() and its neighbours).
+void add_line(std::string_view line, ListeningSockets& sockets) {
+    enum { local = 1, state = 3, inode = 9, words_read };
+    std::array<std::string_view, words_read> words;
+    for (std::string_view& word : words)
+        word = take_word(line);
+    constexpr std::string_view listening = "0A";
+    if (words[state] != listening)
+        return;
+    const auto port = port_of(words[local]);
+    const auto socket = parse_number<ino_t>(words[inode]);
+    if (port && socket)
+        sockets[*port].insert(*socket);
+}
+
+}  // namespace
+
+void add_listening_sockets(std::string_view table, ListeningSockets& sockets) {
+    while (!table.empty()) {
+        const std::size_t end = std::min(table.find('\n'), table.size());
+        add_line(table.substr(0, end), sockets);
+        table.remove_prefix(std::min(end + 1, table.size()));
+    }
+}
+
+ListeningSockets listening_sockets(pid_t pid) {
+    ListeningSockets sockets;
+    for (const char* name : {"net/tcp", "net/tcp6"}) {
+        // Listening sockets come first in the table, but nothing says how many connections follow.
+        std::ifstream file(process_path(pid, name));
+        const std::string table((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+        add_listening_sockets(table, sockets);
+    }
+    return sockets;
+}
+
+std::set<ino_t> open_sockets(pid_t pid) {
+    namespace fs = std::filesystem;
+    constexpr std::string_view prefix = "socket:[";
+    std::set<ino_t> sockets;
+    std::error_code error;
+    for (fs::directory_iterator entry(process_path(pid, "fd"), error), end; !error && entry != end;
+         entry.increment(error)) {
+        std::error_code gone;
+        const std::string target = fs::read_symlink(entry->path(), gone).native();
+        if (gone || !target.starts_with(prefix) || !target.ends_with(']'))
+            continue;
+        const std::string_view digits =
+            std::string_view(target).substr(prefix.size(), target.size() - prefix.size() - 1);
+        if (const auto inode = parse_number<ino_t>(digits))
+            sockets.insert(*inode);
+    }
+    return sockets;
+}
+
+}  // namespace pangolin
