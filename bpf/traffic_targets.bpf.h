@@ -58,6 +58,18 @@ struct {
     __type(value, struct first_fragment);
 } first_fragments SEC(".maps");
 
+/* Written by userspace now and then, so that a packet need not ask for the time. */
+__u32 flow_time = 0;
+
+/* When a flow was last seen, by flow_time. Not an LRU map: what finds no room is counted. */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, TRAFFIC_MAX_FLOWS);
+    __type(key, struct udp_flow_key);
+    __type(value, __u32);
+} udp_flows SEC(".maps");
+
 static __always_inline struct target_entry* target_entry_at(__u32 set, __u32 place) {
     __u32 index = set * (target_entry_mask + 1) + (place & target_entry_mask);
     return bpf_map_lookup_elem(&target_entries, &index);
@@ -83,7 +95,7 @@ static __always_inline __u32 find_target(const struct route_address* address, __
 
 static __always_inline void add_to_target(__u32 target, __u32 cpu, enum traffic_direction direction,
                                           __u64 packets, __u64 bytes) {
-    __u32 index = cpu * target_capacity + target;
+    __u32 index = cpu * target_capacity + (target & ~TRAFFIC_TARGET_HAS_FLOWS);
     struct target_counts* counts;
     struct traffic_count* count;
 
@@ -97,6 +109,35 @@ static __always_inline void add_to_target(__u32 target, __u32 cpu, enum traffic_
     count = &counts->count[direction];
     count->packets += packets;
     count->bytes += bytes;
+}
+
+static __noinline int see_flow(struct __sk_buff* skb, const struct packet* packet, __u32 target, __be32 ports,
+                               enum traffic_direction direction) {
+    __u32 now = flow_time;
+    struct udp_flow_key key = {};
+    __u32* seen;
+
+    if (!packet)
+        return -1;
+    key.target = target & ~TRAFFIC_TARGET_HAS_FLOWS;
+    key.local_port = direction == TRAFFIC_INGRESS ? bpf_ntohl(ports) : bpf_ntohl(ports) >> 16;
+    if (packet->is_v6 ? bpf_skb_load_bytes(skb, l2_length + (direction == TRAFFIC_INGRESS ? 24 : 8),
+                                           key.local_address, 16)
+                      : bpf_skb_load_bytes(skb, l2_length + (direction == TRAFFIC_INGRESS ? 16 : 12),
+                                           key.local_address, 4))
+        return 0;
+    seen = bpf_map_lookup_elem(&udp_flows, &key);
+    if (!seen) {
+        /* Another CPU may have been faster: what counts is whether the element is there afterwards. */
+        if (bpf_map_update_elem(&udp_flows, &key, &now, BPF_NOEXIST) &&
+            !bpf_map_lookup_elem(&udp_flows, &key))
+            increment(&losses, TRAFFIC_LOSS_FLOWS_FULL);
+        return 0;
+    }
+    /* Writes are for the first packet of a second, so that CPUs do not fight for the line. */
+    if (*seen != now)
+        *seen = now;
+    return 0;
 }
 
 static __always_inline bool has_ports(__u8 protocol) {
@@ -163,8 +204,9 @@ static __noinline int count_unusual_target(struct __sk_buff* skb, const struct p
     enum traffic_direction direction = set_and_direction & 1;
     struct fragment_key key = {};
     __u32 service = 0;
+    __u32 target;
     int is_fragment;
-    __be32 ports;
+    __be32 ports = 0;
 
     if (!packet)
         return -1;
@@ -184,9 +226,13 @@ static __noinline int count_unusual_target(struct __sk_buff* skb, const struct p
     } else if (is_fragment > 0) {
         service = service_of_later_fragment(packet, &key);
     }
-    if (service)
-        add_to_target(find_target(&packet->remote, service, set_and_direction >> 1),
-                      bpf_get_smp_processor_id(), direction, packets, bytes);
+    if (!service)
+        return 0;
+    target = find_target(&packet->remote, service, set_and_direction >> 1);
+    add_to_target(target, bpf_get_smp_processor_id(), direction, packets, bytes);
+    /* A later fragment is of a flow that its first one has shown. */
+    if (target & TRAFFIC_TARGET_HAS_FLOWS && packet->has_transport_header)
+        see_flow(skb, packet, target, ports, direction);
     return 0;
 }
 
@@ -210,7 +256,10 @@ static __always_inline void count_target(struct __sk_buff* skb, const struct pac
     }
     if (has_ports(packet->protocol)) {
         __u32 service = service_of(packet, ports, direction);
-        add_to_target(find_target(&packet->remote, service, set), cpu, direction, packets, bytes);
+        __u32 target = find_target(&packet->remote, service, set);
+        add_to_target(target, cpu, direction, packets, bytes);
+        if (target & TRAFFIC_TARGET_HAS_FLOWS)
+            see_flow(skb, packet, target, ports, direction);
     }
 }
 

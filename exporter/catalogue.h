@@ -36,11 +36,12 @@ class Samples {
 // What a row is asked for: one element of the snapshot at a time, so that an answer can be written in pieces,
 // or the whole snapshot where a family is small.
 using EmitSite = void (*)(const SiteSnapshot&, const SnapshotView&, Samples&);
+using EmitResource = void (*)(const ResourceAccount&, const SnapshotView&, Samples&);
 using EmitPeer = void (*)(const PeerSnapshot&, const SnapshotView&, Samples&);
 using EmitSnapshot = void (*)(const SnapshotView&, Samples&);
 // Not in the snapshot: kept by SelfMetrics.
 struct EmitNothing {};
-using Emit = std::variant<EmitNothing, EmitSite, EmitPeer, EmitSnapshot>;
+using Emit = std::variant<EmitNothing, EmitSite, EmitResource, EmitPeer, EmitSnapshot>;
 
 // Label names of one family, fixed at compile time.
 class LabelNames {

@@ -162,6 +162,8 @@ bool Exposition::write_row(const Metric& metric) {
     };
     if (const auto* const per_site = std::get_if<EmitSite>(&metric.emit))
         return each(snapshot_->sites, *per_site);
+    if (const auto* const per_resource = std::get_if<EmitResource>(&metric.emit))
+        return each(snapshot_->resources, *per_resource);
     if (const auto* const per_peer = std::get_if<EmitPeer>(&metric.emit))
         return each(snapshot_->peers, *per_peer);
     if (const auto* const once = std::get_if<EmitSnapshot>(&metric.emit))

@@ -89,6 +89,10 @@ struct EmitAll {
         for (const SiteSnapshot& site : view.snapshot().sites)
             emit(site, view, samples);
     }
+    void operator()(EmitResource emit) const {
+        for (const ResourceAccount& resource : view.snapshot().resources)
+            emit(resource, view, samples);
+    }
     void operator()(EmitPeer emit) const {
         for (const PeerSnapshot& peer : view.snapshot().peers)
             emit(peer, view, samples);

@@ -20,7 +20,8 @@ CollectorOptions collector_options(const Configuration& configuration) {
     options.handshakes = configuration.wireguard.handshakes;
     options.sites = make_site_source(configuration.metadata, configuration.traefik);
     options.metadata_refresh = configuration.metadata.refresh;
-    options.max_peers = configuration.limits.max_peers;
+    options.limits = {.max_peers = configuration.limits.max_peers,
+                      .max_targets = configuration.limits.max_targets};
     options.parts.push_back(std::make_shared<CertificateMonitor>(configuration.traefik.acme));
     return options;
 }

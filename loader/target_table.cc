@@ -38,8 +38,9 @@ TargetTable TargetTable::compile(std::span<const CountedTarget> targets, const T
     for (const CountedTarget& target : distinct(targets)) {
         wanted.push_back({.address = key_of(target.address),
                           .service = service_of(target.address, target.port, target.protocol),
-                          .target = target.index,
+                          .target = target.index | (target.has_flows ? TRAFFIC_TARGET_HAS_FLOWS : 0),
                           .reserved = 0});
+        table.has_flows_ |= target.has_flows;
         table.highest_index_ = std::max(table.highest_index_, target.index);
         if (table.addresses_.empty() || table.addresses_.back() != target.address)
             table.addresses_.push_back(target.address);
@@ -63,7 +64,7 @@ std::uint32_t TargetTable::find(const IpAddress& address, std::uint16_t port, Ta
         entries_, target_hash(&key, service, hash_seed_), [&](const target_entry& each) {
             return each.service == service && each.address.low == key.low && each.address.high == key.high;
         });
-    return entry != nullptr ? entry->target : std::uint32_t{TRAFFIC_NO_TARGET};
+    return entry != nullptr ? entry->target & ~TRAFFIC_TARGET_HAS_FLOWS : std::uint32_t{TRAFFIC_NO_TARGET};
 }
 
 TargetCapacity TargetTable::capacity() const {

@@ -20,6 +20,8 @@ struct CountedTarget {
     TargetProtocol protocol = TargetProtocol::tcp;
     // TRAFFIC_FIRST_TARGET or more. Several targets may share one.
     std::uint32_t index = TRAFFIC_NO_TARGET;
+    // Of a UDP target: see TrafficProgram::read_flows().
+    bool has_flows = false;
 };
 
 // Room for targets in the kernel's maps.
@@ -50,6 +52,8 @@ class TargetTable {
     // 0 without targets.
     std::uint64_t hash_seed() const { return hash_seed_; }
     std::span<const target_entry> entries() const { return entries_; }
+    // Whether the flows of some target are followed.
+    bool has_flows() const { return has_flows_; }
     // Different ones, by address alone.
     std::span<const IpAddress> addresses() const { return addresses_; }
     std::size_t size() const { return size_; }
@@ -60,6 +64,7 @@ class TargetTable {
     std::vector<IpAddress> addresses_;
     std::size_t size_ = 0;
     std::uint32_t highest_index_ = 0;
+    bool has_flows_ = false;
 };
 
 }  // namespace pangolin

@@ -45,9 +45,11 @@ Result<void> set_map_sizes(traffic_bpf& skeleton, const TrafficCapacity& capacit
                                std::to_string(entries) + " entries",
                            "Lower metrics.limits.max_peers.");
     }
-    // The only other map whose memory does not follow its use.
-    if (capacity.targets.indexes <= TRAFFIC_FIRST_TARGET)
+    // The only other maps whose memory does not follow their use.
+    if (capacity.targets.indexes <= TRAFFIC_FIRST_TARGET) {
         bpf_map__set_max_entries(skeleton.maps.first_fragments, 1);
+        bpf_map__set_max_entries(skeleton.maps.udp_flows, 1);
+    }
     return {};
 }
 
@@ -235,6 +237,31 @@ void TrafficProgram::clear_target(std::uint32_t target) {
 void TrafficProgram::clear(std::uint32_t slot) {
     for (std::size_t cpu = 0; cpu < cpus_; ++cpu)
         counters_.elements()[cpu * capacity_.slots + slot] = traffic_counts{};
+}
+
+void TrafficProgram::set_flow_time(std::uint32_t time) {
+    __atomic_store_n(&skeleton_->bss->flow_time, time, __ATOMIC_RELAXED);
+}
+
+std::vector<UdpFlow> TrafficProgram::read_flows() const {
+    std::vector<UdpFlow> result;
+    for (const auto& [key, last_seen] :
+         read_hash<udp_flow_key, std::uint32_t>(bpf_map__fd(skeleton_->maps.udp_flows)))
+        result.push_back({.key = key, .last_seen = last_seen});
+    return result;
+}
+
+void TrafficProgram::forget_flow(const UdpFlow& flow) {
+    bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.udp_flows), &flow.key);
+}
+
+void TrafficProgram::adopt_flows(const TrafficProgram& old) {
+    for (const UdpFlow& flow : old.read_flows())
+        bpf_map_update_elem(bpf_map__fd(skeleton_->maps.udp_flows), &flow.key, &flow.last_seen, BPF_NOEXIST);
+}
+
+std::uint32_t TrafficProgram::flow_capacity() const {
+    return bpf_map__max_entries(skeleton_->maps.udp_flows);
 }
 
 std::vector<UnmatchedTraffic> TrafficProgram::read_unmatched() const {

@@ -32,6 +32,13 @@ struct UnmatchedTraffic {
     traffic_counts counts{};
 };
 
+// A UDP flow of a target that has_flows.
+struct UdpFlow {
+    udp_flow_key key{};
+    // The set_flow_time() that was in force at its last packet.
+    std::uint32_t last_seen = 0;
+};
+
 // Packets by the reason for which they could not be attributed, or were counted inexactly.
 struct TrafficLosses {
     std::uint64_t undecodable[TRAFFIC_DIRECTIONS][TRAFFIC_UNDECODABLE_REASONS] = {};
@@ -73,6 +80,15 @@ class TrafficProgram {
     // index below capacity().targets.indexes.
     target_counts read_target(std::uint32_t target) const;
     void clear_target(std::uint32_t target);
+
+    // The time, in any unit, that packets leave with their flows from now on.
+    void set_flow_time(std::uint32_t time);
+    std::vector<UdpFlow> read_flows() const;
+    // Makes room for another one.
+    void forget_flow(const UdpFlow& flow);
+    // Of programs that were replaced by these; flows seen since then stay as they are.
+    void adopt_flows(const TrafficProgram& old);
+    std::uint32_t flow_capacity() const;
 
     std::vector<UnmatchedTraffic> read_unmatched() const;
     // Forgets an address; packets counted for it since the last read are lost unless a route covers it.

@@ -54,6 +54,7 @@ SiteSnapshot describe_account(const Site* site, SiteAccount& account) {
     SiteSnapshot described;
     described.site = site;
     described.traffic = account.traffic;
+    described.relay = account.relay;
     described.had_peer = account.had_peer;
     described.health = account.share_health();
     if (account.had_peer) {
@@ -150,7 +151,7 @@ void Collector::set_sites(std::shared_ptr<const SiteIndex> sites) {
     sites_ = std::move(sites);
     site_accounts_.clear();
     for (const Site& site : sites_->directory()->sites)
-        site_accounts_.push_back(&ledger_.of(site.site_id));
+        site_accounts_.push_back(&ledger_.sites.of(site.site_id));
 }
 
 void Collector::discover() {
@@ -200,13 +201,13 @@ void Collector::add_new(const std::vector<WireGuardInterface>& found) {
             monitors_, [&](const auto& monitor) { return interface.same_as(monitor->interface()); });
         if (known)
             continue;
-        auto monitor = InterfaceMonitor::open(interface, options_.max_peers);
+        auto monitor = InterfaceMonitor::open(interface, options_.limits);
         if (!monitor) {
             if (monitor.error().code != ENODEV)
                 opened_ = std::unexpected(monitor.error());
             continue;
         }
-        if (const auto attached = (*monitor)->attach(options_.attach, options_.handshakes)) {
+        if (const auto attached = (*monitor)->attach(options_.attach, options_.handshakes, *sites_)) {
             attached_once_ = true;
             monitors_.push_back(std::move(*monitor));
         } else if (attached.error().code != ENODEV) {
@@ -222,6 +223,7 @@ void Collector::end_monitor(InterfaceMonitor& monitor) {
     ended_losses_ += monitor.losses();
     ended_health_losses_ += monitor.health_losses();
     ended_refused_peers_ += monitor.refused_peers();
+    ended_refused_targets_ += monitor.refused_targets();
 }
 
 const SiteIndex* Collector::sites_to_credit(const PollTime& now) const {
@@ -332,20 +334,31 @@ void Collector::describe_sites(Snapshot& snapshot) const {
         snapshot.active_sites.push_back({std::string(region), count});
 }
 
+void Collector::describe_resources(Snapshot& snapshot) const {
+    snapshot.resources = ledger_.resources.resources();
+    for (const auto& [client_id, traffic] : ledger_.clients)
+        snapshot.clients.push_back({client_id, traffic});
+}
+
 void Collector::describe_losses(Snapshot& snapshot) const {
     TrafficLosses sum = ended_losses_;
     HealthLosses health = ended_health_losses_;
     std::uint64_t refused_peers = ended_refused_peers_;
+    std::uint64_t refused_targets = ended_refused_targets_;
     for (const auto& monitor : monitors_) {
         sum += monitor->losses();
         health += monitor->health_losses();
         refused_peers += monitor->refused_peers();
+        refused_targets += monitor->refused_targets();
     }
     snapshot.lost_updates = {
         {"unmatched", "full", sum.loss[TRAFFIC_LOSS_UNMATCHED_FULL]},
         {"counters", "gso_header", sum.loss[TRAFFIC_LOSS_GSO_HEADER]},
         {"counters", "missing", sum.loss[TRAFFIC_LOSS_COUNTER]},
         {"counters", "max_peers", refused_peers},
+        {"target_counters", "max_targets", refused_targets},
+        {"first_fragments", "missing", sum.loss[TRAFFIC_LOSS_FRAGMENT]},
+        {"udp_flows", "full", sum.loss[TRAFFIC_LOSS_FLOWS_FULL]},
         {"handshakes", "full", health.handshakes},
         {"handshake_counts", "full", health.handshake_counts},
         {"tcp_counts", "full", health.tcp},
@@ -365,6 +378,7 @@ std::shared_ptr<const Snapshot> Collector::collect() {
     for (const auto& monitor : monitors_)
         monitor->describe(*snapshot);
     describe_sites(*snapshot);
+    describe_resources(*snapshot);
     describe_losses(*snapshot);
     snapshot->sources = {wireguard_state_.status(), kernel_state_.status()};
     if (options_.sites)

@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "userspace/interface_monitor.h"
+#include "userspace/ledger.h"
 #include "userspace/metadata/site_directory.h"
 #include "userspace/site_index.h"
-#include "userspace/site_ledger.h"
 #include "userspace/snapshot.h"
 #include "userspace/snapshot_part.h"
 #include "userspace/source_state.h"
@@ -31,7 +31,8 @@ struct CollectorOptions {
     // Null: no sites are known and all traffic is unassigned.
     std::unique_ptr<SiteSource> sites;
     std::chrono::milliseconds metadata_refresh{std::chrono::seconds(10)};
-    std::uint32_t max_peers = 16384;
+    // For each interface.
+    MonitorLimits limits;
     // Whatever else is to be in snapshots.
     std::vector<std::shared_ptr<SnapshotPart>> parts;
 };
@@ -78,6 +79,7 @@ class Collector {
     bool can_judge(const Site& site) const;
     void set_sites(std::shared_ptr<const SiteIndex> sites);
     void describe_sites(Snapshot& snapshot) const;
+    void describe_resources(Snapshot& snapshot) const;
     void describe_losses(Snapshot& snapshot) const;
 
     CollectorOptions options_;
@@ -89,10 +91,10 @@ class Collector {
     mutable std::mutex mutex_;
     std::shared_ptr<const SiteIndex> sites_;
     std::vector<std::unique_ptr<InterfaceMonitor>> monitors_;
-    SiteLedger ledger_;
+    Ledger ledger_;
     // Accounts of the directory's sites, in its order.
     std::vector<SiteAccount*> site_accounts_;
-    SiteAccount& unassigned_account_{ledger_.of(unassigned_site_id)};
+    SiteAccount& unassigned_account_{ledger_.sites.of(unassigned_site_id)};
     // Keys of interfaces seen on this host: exit nodes that are here.
     std::set<WireGuardKey> own_exit_nodes_;
     SourceState wireguard_state_{"wireguard"};
@@ -109,6 +111,7 @@ class Collector {
     TrafficLosses ended_losses_;
     HealthLosses ended_health_losses_;
     std::uint64_t ended_refused_peers_ = 0;
+    std::uint64_t ended_refused_targets_ = 0;
     std::uint64_t collections_ = 0;
     double collections_seconds_ = 0;
 

@@ -11,11 +11,23 @@
 namespace pangolin {
 namespace {
 
-// Twice what is needed now, so that a site more is no reason for new programs.
-TrafficCapacity roomy(std::uint32_t slots, const RouteCapacity& routes) {
-    return {.slots = std::max(256U, std::bit_ceil(slots * 2)),
-            .routes = {.entries = std::max(256U, routes.entries * 2),
-                       .pool_blocks = std::max(256U, std::bit_ceil(routes.pool_blocks * 2))}};
+// Twice what is needed now, so that a site or a target more is no reason for new programs. The first target
+// is: without any, the programs spend no time on them.
+TrafficCapacity roomy(std::uint32_t slots, const RouteCapacity& routes, const TargetCapacity& targets) {
+    TrafficCapacity capacity{
+        .slots = std::max(256U, std::bit_ceil(slots * 2)),
+        .routes = {.entries = std::max(256U, routes.entries * 2),
+                   .pool_blocks = std::max(256U, std::bit_ceil(routes.pool_blocks * 2))}};
+    if (targets.indexes > TRAFFIC_FIRST_TARGET)
+        capacity.targets = {.indexes = std::max(256U, std::bit_ceil(targets.indexes * 2)),
+                            .entries = std::max(1024U, targets.entries * 2)};
+    return capacity;
+}
+
+// Of `count` targets whose addresses are not known yet.
+TargetCapacity room_for(std::size_t count, std::uint32_t max_targets) {
+    const auto targets = static_cast<std::uint32_t>(std::min<std::size_t>(count, max_targets));
+    return {.indexes = targets + TRAFFIC_FIRST_TARGET, .entries = std::bit_ceil(targets * 5 / 2 + 1)};
 }
 
 // WireGuard's counters start again at zero when a peer is removed and added.
@@ -26,8 +38,8 @@ std::uint64_t growth(std::uint64_t now, std::uint64_t before) {
 }  // namespace
 
 Result<std::unique_ptr<InterfaceMonitor>> InterfaceMonitor::open(const WireGuardInterface& interface,
-                                                                 std::uint32_t max_peers) {
-    std::unique_ptr<InterfaceMonitor> monitor(new InterfaceMonitor(interface, max_peers));
+                                                                 const MonitorLimits& limits) {
+    std::unique_ptr<InterfaceMonitor> monitor(new InterfaceMonitor(interface, limits));
     auto reader = open_wireguard_reader(interface);
     if (!reader)
         return std::unexpected(reader.error());
@@ -38,10 +50,13 @@ Result<std::unique_ptr<InterfaceMonitor>> InterfaceMonitor::open(const WireGuard
     return monitor;
 }
 
-Result<void> InterfaceMonitor::attach(HookMode mode, HandshakeMode handshakes) {
+Result<void> InterfaceMonitor::attach(HookMode mode, HandshakeMode handshakes, const SiteIndex& sites) {
     peers_.update(device_);
     const std::vector<Route> routes = peers_.routes(device_);
-    const TrafficCapacity capacity = roomy(peers_.slots_needed(), RouteTable::compile(routes).capacity());
+    const TargetCapacity expected =
+        room_for(sites.targets().in_tunnels(device_.public_key).size(), targets_.max_targets());
+    const TrafficCapacity capacity =
+        roomy(peers_.slots_needed(), RouteTable::compile(routes).capacity(), expected);
     auto program = TrafficProgram::load(capacity);
     if (!program)
         return std::unexpected(program.error());
@@ -60,12 +75,13 @@ Result<void> InterfaceMonitor::attach(HookMode mode, HandshakeMode handshakes) {
     return {};
 }
 
-Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex* sites, SiteLedger& ledger) {
+Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex* sites, Ledger& ledger) {
     auto read = reader_->read(device_);
     readable_ = read.has_value();
     if (!readable_) {
         device_.peers.clear();
         credit_all(now, ledger);
+        targets_.count_flows(*program_, now.steady);
         if (read.error().code != ENODEV)
             mark_unknown();
         return read;
@@ -78,31 +94,41 @@ Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex* sites,
     routes_current_ &= !peers_.update(device_);
     if (sites != nullptr && (new_directory || !routes_current_))
         resolve_sites(*sites, ledger);
+    if (sites != nullptr && (new_directory || targets_key_ != public_key_))
+        follow_targets(*sites, ledger);
     Result<void> followed;
     if (!routes_current_)
         followed = follow_routes(ledger);
     credit_counters(now, ledger);
+    targets_.count_flows(*program_, now.steady);
     credit_tunnels(now, ledger);
-    health_->poll(device_, peers_, ledger, directory_ != nullptr, now.steady);
+    health_->poll(device_, peers_, ledger.sites, directory_ != nullptr, now.steady);
     if (followed) {
+        if (!routes_current_)
+            targets_.mark_counted(*routes_);
         routes_current_ = true;
-        // No route leads to their slots any more, so that what was just credited is final.
-        peers_.retire_unseen([&](TrackedPeer& gone) {
-            if (gone.account == nullptr)
-                credit_slot(gone, ledger.of(unassigned_site_id));
-            program_->clear(gone.slot);
-            health_->retire(gone, ledger);
-        });
+        forget_gone(ledger);
     }
     return followed;
 }
 
-void InterfaceMonitor::credit_all(const PollTime& now, SiteLedger& ledger) {
-    credit_counters(now, ledger);
-    health_->credit(peers_, ledger, directory_ != nullptr, now.steady);
+// No route leads to their slots any more, so that what was just credited is final.
+void InterfaceMonitor::forget_gone(Ledger& ledger) {
+    peers_.retire_unseen([&](TrackedPeer& gone) {
+        if (gone.traffic == nullptr)
+            credit_slot(gone, ledger.sites.of(unassigned_site_id).traffic);
+        program_->clear(gone.slot);
+        health_->retire(gone, ledger.sites);
+    });
+    targets_.retire_gone(*program_);
 }
 
-void InterfaceMonitor::resolve_sites(const SiteIndex& sites, SiteLedger& ledger) {
+void InterfaceMonitor::credit_all(const PollTime& now, Ledger& ledger) {
+    credit_counters(now, ledger);
+    health_->credit(peers_, ledger.sites, directory_ != nullptr, now.steady);
+}
+
+void InterfaceMonitor::resolve_sites(const SiteIndex& sites, Ledger& ledger) {
     directory_ = sites.directory();
     // A peer that has gone keeps its account for its last counts, but no pointer into an old directory.
     peers_.for_each([](const WireGuardKey&, TrackedPeer& peer) { peer.site = nullptr; });
@@ -110,21 +136,34 @@ void InterfaceMonitor::resolve_sites(const SiteIndex& sites, SiteLedger& ledger)
         TrackedPeer* const peer = peers_.find(reported.public_key);
         if (peer == nullptr)
             continue;
-        peer->site = sites.find(reported, device_.public_key);
-        peer->account = &ledger.of(peer->site != nullptr ? peer->site->site_id : unassigned_site_id);
+        const PeerOwner owner = sites.find(reported, device_.public_key);
+        peer->site = owner.site;
+        peer->account = &ledger.sites.of(owner.site != nullptr ? owner.site->site_id : unassigned_site_id);
+        peer->traffic =
+            owner.client != nullptr ? &ledger.clients[owner.client->client_id] : &peer->account->traffic;
     }
 }
 
-Result<void> InterfaceMonitor::follow_routes(SiteLedger& ledger) {
+void InterfaceMonitor::follow_targets(const SiteIndex& sites, Ledger& ledger) {
+    targets_.credit(*program_);
+    if (targets_.follow(sites.targets(), public_key_, ledger))
+        routes_current_ = false;
+    targets_key_ = public_key_;
+}
+
+Result<void> InterfaceMonitor::follow_routes(Ledger& ledger) {
     const std::vector<Route> routes = peers_.routes(device_);
     const TrafficCapacity& capacity = program_->capacity();
     RouteTable table = RouteTable::compile(routes, capacity.routes);
-    if (peers_.slots_needed() > capacity.slots || !capacity.routes.holds(table.capacity())) {
-        const TrafficCapacity larger =
-            roomy(std::max(peers_.slots_needed(), capacity.slots), table.capacity());
+    const TargetTable targets = targets_.compile(capacity.targets);
+    const bool holds = peers_.slots_needed() <= capacity.slots && capacity.routes.holds(table.capacity()) &&
+                       capacity.targets.holds(targets.capacity());
+    if (!holds) {
+        const TrafficCapacity larger = roomy(std::max(peers_.slots_needed(), capacity.slots),
+                                             table.capacity(), targets_.capacity_needed(targets));
         return replace_program(larger, routes, ledger);
     }
-    if (auto published = program_->publish(table); !published)
+    if (auto published = program_->publish(table, targets); !published)
         return published;
     routes_ = std::move(table);
     health_->set_routes(routes);
@@ -133,47 +172,51 @@ Result<void> InterfaceMonitor::follow_routes(SiteLedger& ledger) {
 
 // The new programs start at zero: everything that the old ones counted is credited from their maps.
 Result<void> InterfaceMonitor::replace_program(const TrafficCapacity& capacity,
-                                               const std::vector<Route>& routes, SiteLedger& ledger) {
+                                               const std::vector<Route>& routes, Ledger& ledger) {
     RouteTable table = RouteTable::compile(routes, capacity.routes);
     auto larger = TrafficProgram::load(capacity);
     if (!larger)
         return std::unexpected(larger.error());
-    if (auto published = larger->publish(table); !published)
+    if (auto published = larger->publish(table, targets_.compile(capacity.targets)); !published)
         return published;
     if (auto taken = larger->take_over(*program_); !taken)
         return taken;
     routes_ = std::move(table);
     health_->set_routes(routes);
-    SiteAccount& unassigned = ledger.of(unassigned_site_id);
+    SiteAccount& unassigned = ledger.sites.of(unassigned_site_id);
     credit_last_unmatched(unassigned);
     unmatched_credited_ = {};
     const std::uint32_t old_slots = program_->capacity().slots;
     peers_.for_each([&](const WireGuardKey&, TrackedPeer& peer) {
         if (peer.slot < old_slots)
-            credit_slot(peer, peer.account != nullptr ? *peer.account : unassigned);
+            credit_slot(peer, peer.traffic != nullptr ? *peer.traffic : unassigned.traffic);
         peer.credited = {};
     });
+    targets_.replace(*program_, *larger);
     replaced_losses_ += program_->read_losses();
     program_ = std::move(*larger);
-    spdlog::info("{}: room for {} peers now", interface_.name, capacity.slots - TRAFFIC_FIRST_PEER_SLOT);
+    spdlog::info("{}: room for {} peers and {} targets now", interface_.name,
+                 capacity.slots - TRAFFIC_FIRST_PEER_SLOT,
+                 std::max(capacity.targets.indexes, 1U) - TRAFFIC_FIRST_TARGET);
     return {};
 }
 
-void InterfaceMonitor::credit_slot(TrackedPeer& peer, SiteAccount& account) const {
+void InterfaceMonitor::credit_slot(TrackedPeer& peer, traffic_counts& total) const {
     const traffic_counts now = program_->read(peer.slot);
-    add(account.traffic, difference(now, peer.credited));
+    add(total, difference(now, peer.credited));
     peer.credited = now;
 }
 
-void InterfaceMonitor::credit_counters(const PollTime& now, SiteLedger& ledger) {
+void InterfaceMonitor::credit_counters(const PollTime& now, Ledger& ledger) {
     if (!directory_)
         return;
     const std::uint32_t slots = program_->capacity().slots;
     peers_.for_each([&](const WireGuardKey&, TrackedPeer& peer) {
-        if (peer.account != nullptr && peer.slot < slots)
-            credit_slot(peer, *peer.account);
+        if (peer.traffic != nullptr && peer.slot < slots)
+            credit_slot(peer, *peer.traffic);
     });
-    SiteAccount& unassigned = ledger.of(unassigned_site_id);
+    targets_.credit(*program_);
+    SiteAccount& unassigned = ledger.sites.of(unassigned_site_id);
     count_no_peer(credit_unmatched_slot(unassigned), unassigned);
     count_no_peer(unmatched_.credit(*program_, *routes_, peers_, unassigned, now.steady), unassigned);
 }
@@ -205,13 +248,13 @@ void InterfaceMonitor::count_no_peer(const traffic_counts& nobody, SiteAccount& 
         unassigned.health().add_drops(TRAFFIC_EGRESS, "wireguard_no_peer", packets);
 }
 
-void InterfaceMonitor::credit_tunnels(const PollTime& now, SiteLedger& ledger) {
+void InterfaceMonitor::credit_tunnels(const PollTime& now, Ledger& ledger) {
     for (const WireGuardPeer& reported : device_.peers) {
         TrackedPeer* const peer = peers_.find(reported.public_key);
         if (peer == nullptr || peer->account == nullptr)
             continue;
         if (!peer->reported)
-            peer->reading = ledger.take_reading(reported.public_key).value_or(TunnelReading{});
+            peer->reading = ledger.sites.take_reading(reported.public_key).value_or(TunnelReading{});
         const std::uint64_t received = growth(reported.receive_bytes, peer->reading.receive_bytes);
         SiteAccount& account = *peer->account;
         account.tunnel_receive_bytes += received;
@@ -246,17 +289,18 @@ void InterfaceMonitor::mark_unknown() {
     });
 }
 
-void InterfaceMonitor::finish(SiteLedger& ledger) {
-    SiteAccount& unassigned = ledger.of(unassigned_site_id);
+void InterfaceMonitor::finish(Ledger& ledger) {
+    SiteAccount& unassigned = ledger.sites.of(unassigned_site_id);
     const std::uint32_t slots = program_->capacity().slots;
     peers_.for_each([&](const WireGuardKey& key, TrackedPeer& peer) {
         if (peer.slot < slots)
-            credit_slot(peer, peer.account != nullptr ? *peer.account : unassigned);
+            credit_slot(peer, peer.traffic != nullptr ? *peer.traffic : unassigned.traffic);
         if (peer.reported)
-            ledger.keep_reading(key, peer.reading);
+            ledger.sites.keep_reading(key, peer.reading);
     });
+    targets_.credit(*program_);
     credit_last_unmatched(unassigned);
-    health_->finish(peers_, ledger);
+    health_->finish(peers_, ledger.sites);
 }
 
 void InterfaceMonitor::set_namespace(const NetworkNamespace& netns) {
@@ -292,6 +336,9 @@ void InterfaceMonitor::describe(Snapshot& snapshot) const {
     snapshot.maps.push_back(
         {"route_pools", index, routes_->pool_blocks().size(), capacity.routes.pool_blocks});
     snapshot.maps.push_back({"unmatched", index, unmatched_.size(), program_->unmatched_capacity()});
+    snapshot.maps.push_back({"target_counters", index, targets_.size(),
+                             std::max(capacity.targets.indexes, 1U) - TRAFFIC_FIRST_TARGET});
+    snapshot.maps.push_back({"udp_flows", index, targets_.flows(), program_->flow_capacity()});
 
     for (const WireGuardPeer& reported : device_.peers) {
         const auto peer = peers_.find(reported.public_key);

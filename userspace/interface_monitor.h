@@ -10,15 +10,21 @@
 #include "loader/base/error.h"
 #include "loader/traffic_program.h"
 #include "loader/wireguard_interface.h"
+#include "userspace/ledger.h"
 #include "userspace/peer_table.h"
 #include "userspace/site_index.h"
-#include "userspace/site_ledger.h"
 #include "userspace/snapshot.h"
+#include "userspace/target_traffic.h"
 #include "userspace/tunnel_health.h"
 #include "userspace/unmatched_traffic.h"
 #include "userspace/wireguard/device.h"
 
 namespace pangolin {
+
+struct MonitorLimits {
+    std::uint32_t max_peers = 16384;
+    std::uint32_t max_targets = 65536;
+};
 
 // Detaches at its end. Not thread-safe. Holds a socket in the interface's namespace: end it when the
 // interface is gone.
@@ -26,11 +32,11 @@ class InterfaceMonitor {
   public:
     // Reads the peers; attach() comes next, and all else after it.
     static Result<std::unique_ptr<InterfaceMonitor>> open(const WireGuardInterface& interface,
-                                                          std::uint32_t max_peers);
+                                                          const MonitorLimits& limits);
 
-    // Loads programs with the peers' routes and attaches them. Fails when traffic cannot be counted; what
-    // else this host lacks is logged and left out.
-    Result<void> attach(HookMode mode, HandshakeMode handshakes);
+    // Loads programs with the peers' routes, and with room for the targets of `sites`, and attaches them.
+    // Fails when traffic cannot be counted; what else this host lacks is logged and left out.
+    Result<void> attach(HookMode mode, HandshakeMode handshakes, const SiteIndex& sites);
 
     // False when somebody has removed the programs from the interface.
     bool attached() const { return program_->attached(); }
@@ -38,10 +44,10 @@ class InterfaceMonitor {
     // Follows the peers, credits what was counted since the last poll and marks accounts as up. With null
     // `sites` (not known yet) nothing is credited: the kernel keeps the counts. After an error (ENODEV: the
     // interface is gone) what the kernel counted is credited all the same.
-    Result<void> poll(const PollTime& now, const SiteIndex* sites, SiteLedger& ledger);
+    Result<void> poll(const PollTime& now, const SiteIndex* sites, Ledger& ledger);
 
     // The interface is gone or given up: credits the last counts. No poll may follow.
-    void finish(SiteLedger& ledger);
+    void finish(Ledger& ledger);
 
     const WireGuardInterface& interface() const { return interface_; }
     // The same interface as it is found now: its namespace may be entered by another path.
@@ -55,23 +61,30 @@ class InterfaceMonitor {
     HealthLosses health_losses() const { return health_->losses(); }
     // Peers beyond max_peers.
     std::uint64_t refused_peers() const { return peers_.refused(); }
+    // Targets beyond max_targets.
+    std::uint64_t refused_targets() const { return targets_.refused(); }
 
     // Appends to peers, interfaces and maps of `snapshot`. Its sites are those of the directory that the last
     // poll was given; all else is copied.
     void describe(Snapshot& snapshot) const;
 
   private:
-    InterfaceMonitor(WireGuardInterface interface, std::uint32_t max_peers)
-        : interface_(std::move(interface)), max_peers_(max_peers), peers_(max_peers) {}
+    InterfaceMonitor(WireGuardInterface interface, const MonitorLimits& limits)
+        : interface_(std::move(interface)),
+          max_peers_(limits.max_peers),
+          peers_(limits.max_peers),
+          targets_(limits.max_targets) {}
 
-    void resolve_sites(const SiteIndex& sites, SiteLedger& ledger);
-    Result<void> follow_routes(SiteLedger& ledger);
+    void resolve_sites(const SiteIndex& sites, Ledger& ledger);
+    void follow_targets(const SiteIndex& sites, Ledger& ledger);
+    Result<void> follow_routes(Ledger& ledger);
     Result<void> replace_program(const TrafficCapacity& capacity, const std::vector<Route>& routes,
-                                 SiteLedger& ledger);
-    void credit_all(const PollTime& now, SiteLedger& ledger);
-    void credit_counters(const PollTime& now, SiteLedger& ledger);
-    void credit_slot(TrackedPeer& peer, SiteAccount& account) const;
-    void credit_tunnels(const PollTime& now, SiteLedger& ledger);
+                                 Ledger& ledger);
+    void forget_gone(Ledger& ledger);
+    void credit_all(const PollTime& now, Ledger& ledger);
+    void credit_counters(const PollTime& now, Ledger& ledger);
+    void credit_slot(TrackedPeer& peer, traffic_counts& total) const;
+    void credit_tunnels(const PollTime& now, Ledger& ledger);
     traffic_counts credit_unmatched_slot(SiteAccount& unassigned);
     void credit_last_unmatched(SiteAccount& unassigned);
     void count_no_peer(const traffic_counts& nobody, SiteAccount& unassigned) const;
@@ -84,8 +97,9 @@ class InterfaceMonitor {
     WireGuardKey public_key_;
     std::uint32_t max_peers_;
     PeerTable peers_;
+    TargetTraffic targets_;
     std::optional<RouteTable> routes_;
-    // False while the device's peers are not in force in the kernel.
+    // False while the device's peers or the directory's targets are not in force in the kernel.
     bool routes_current_ = false;
     std::optional<TrafficProgram> program_;
     std::optional<TunnelHealth> health_;
@@ -93,8 +107,9 @@ class InterfaceMonitor {
     // Part of TRAFFIC_SLOT_UNMATCHED's counts that is in the ledger already.
     traffic_counts unmatched_credited_{};
     TrafficLosses replaced_losses_;
-    // The directory that TrackedPeer::site points into.
+    // The directory that TrackedPeer::site points into, and the key whose targets are followed.
     std::shared_ptr<const SiteDirectory> directory_;
+    WireGuardKey targets_key_;
     bool readable_ = false;
 };
 

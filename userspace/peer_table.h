@@ -38,6 +38,8 @@ struct TrackedPeer {
     const Site* site = nullptr;
     // Null until the sites are known.
     SiteAccount* account = nullptr;
+    // Where its traffic is credited: in `account`, or in a client's where the peer is one. Null as `account`.
+    traffic_counts* traffic = nullptr;
     std::uint64_t seen_in_poll = 0;
 
     // A handshake in the last 180 s (WireGuard rejects older keys: REJECT_AFTER_TIME, section 6.1 of the

@@ -19,6 +19,8 @@ namespace pangolin {
 // Totals only grow. The flags are of the poll that is going on or was last.
 struct SiteAccount {
     traffic_counts traffic{};
+    // Part of `traffic`: client traffic that gerbil relays to the site inside the tunnel.
+    target_counts relay{};
     std::uint64_t tunnel_receive_bytes = 0;
     std::uint64_t tunnel_transmit_bytes = 0;
     // A peer of this site was seen at least once.

@@ -12,6 +12,7 @@
 #include "bpf/shared/traffic.h"
 #include "userspace/certificates/certificate_snapshot.h"
 #include "userspace/metadata/site_directory.h"
+#include "userspace/resource_ledger.h"
 #include "userspace/site_health.h"
 #include "userspace/wireguard/key.h"
 
@@ -25,6 +26,8 @@ struct SiteSnapshot {
 
     // Inner IP packets and bytes, by direction and protocol.
     traffic_counts traffic{};
+    // Part of it: client traffic that gerbil relays to the site inside the tunnel.
+    target_counts relay{};
     // Bytes of all protocols.
     std::uint64_t bytes(traffic_direction direction) const {
         std::uint64_t sum = 0;
@@ -46,6 +49,13 @@ struct SiteSnapshot {
     bool had_peer = false;
     // Null when there was nothing to tell; to be read as if all were 0.
     std::shared_ptr<const SiteHealth> health;
+};
+
+// A client that was seen as a peer. Totals only grow.
+struct ClientSnapshot {
+    std::string client_id;
+    // Inner IP packets and bytes, by direction and protocol.
+    traffic_counts traffic{};
 };
 
 // A peer of a WireGuard interface as WireGuard reports it now.
@@ -115,6 +125,9 @@ struct Snapshot {
     // Keeps every `site` pointer below alive.
     std::shared_ptr<const SiteDirectory> directory;
     std::vector<SiteSnapshot> sites;
+    // In the order of site_id and resource_id.
+    std::vector<ResourceAccount> resources;
+    std::vector<ClientSnapshot> clients;
     std::vector<PeerSnapshot> peers;
     std::vector<InterfaceSnapshot> interfaces;
     std::vector<ActiveSites> active_sites;

@@ -1,6 +1,8 @@
 // Sums and differences of the kernel's counters.
 #pragma once
 
+#include <cstdint>
+
 #include "bpf/shared/traffic.h"
 
 namespace pangolin {
@@ -21,6 +23,26 @@ void for_each_count(traffic_counts& left, const traffic_counts& right, Operation
 
 inline void add(traffic_counts& sum, const traffic_counts& part) {
     detail::for_each_count(sum, part, [](auto& left, const auto& right) { left += right; });
+}
+
+inline void add(target_counts& sum, const target_counts& part) {
+    for (int direction = 0; direction < TRAFFIC_DIRECTIONS; ++direction) {
+        sum.count[direction].packets += part.count[direction].packets;
+        sum.count[direction].bytes += part.count[direction].bytes;
+    }
+}
+
+inline target_counts difference(target_counts now, const target_counts& before) {
+    for (int direction = 0; direction < TRAFFIC_DIRECTIONS; ++direction) {
+        now.count[direction].packets -= before.count[direction].packets;
+        now.count[direction].bytes -= before.count[direction].bytes;
+    }
+    return now;
+}
+
+// Of both directions.
+inline std::uint64_t packets(const target_counts& counts) {
+    return counts.count[TRAFFIC_INGRESS].packets + counts.count[TRAFFIC_EGRESS].packets;
 }
 
 // `now` and `before` are readings of the same element.

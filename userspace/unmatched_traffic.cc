@@ -31,8 +31,8 @@ traffic_counts UnmatchedAccounting::credit(TrafficProgram& program, const RouteT
             entry.last_change = now;
         }
         const TrackedPeer* const peer = peers.at_slot(routes.find(traffic.remote));
-        if (peer != nullptr && peer->account != nullptr) {
-            add(peer->account->traffic, difference(traffic.counts, entry.credited));
+        if (peer != nullptr && peer->traffic != nullptr) {
+            add(*peer->traffic, difference(traffic.counts, entry.credited));
             program.forget_unmatched(traffic.remote);
             continue;
         }
@@ -57,7 +57,7 @@ traffic_counts UnmatchedAccounting::credit_final(const TrafficProgram& program, 
         const auto known = entries_.find(traffic.remote);
         const traffic_counts credited = known == entries_.end() ? traffic_counts{} : known->second.credited;
         const TrackedPeer* const peer = peers.at_slot(routes.find(traffic.remote));
-        add(peer != nullptr && peer->account != nullptr ? peer->account->traffic
+        add(peer != nullptr && peer->traffic != nullptr ? *peer->traffic
             : peer != nullptr                           ? unassigned.traffic
                                                         : nobody,
             difference(traffic.counts, credited));

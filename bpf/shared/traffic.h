@@ -39,7 +39,9 @@ enum traffic_loss {
     TRAFFIC_LOSS_UNMATCHED_FULL, /* unmatched map full: counted under TRAFFIC_SLOT_UNMATCHED at once */
     TRAFFIC_LOSS_GSO_HEADER,     /* header of a super-packet unreadable: its segments' headers are missing */
     TRAFFIC_LOSS_COUNTER,        /* counter element missing: the packet is not counted */
-    TRAFFIC_LOSS_FRAGMENT, /* fragment whose first one was not seen: counted for its peer, for no target */
+    TRAFFIC_LOSS_FRAGMENT,   /* fragment whose first one was not seen: counted for its peer, for no target */
+    TRAFFIC_LOSS_FLOWS_FULL, /* packet of a UDP flow that found no room: its bytes are counted, its flow is
+                                not */
     TRAFFIC_LOSS_REASONS
 };
 
@@ -149,14 +151,28 @@ struct target_counts {
 };
 PANGOLIN_STATIC_ASSERT(sizeof(struct target_counts) == 32, "half a cache line");
 
+/* Set in a target's index in a published set when its UDP flows are followed. */
+#define TRAFFIC_TARGET_HAS_FLOWS (1u << 31)
+
 /* An empty entry has target TRAFFIC_NO_TARGET. */
 struct target_entry {
     struct route_address address;
     __u32 service; /* target_service() */
-    __u32 target;
+    __u32 target;  /* with its flag */
     __u64 reserved;
 };
 PANGOLIN_STATIC_ASSERT(sizeof(struct target_entry) == 32, "half a cache line");
+
+/* Who talks to a target by UDP: a flow is a local address and port. */
+struct udp_flow_key {
+    __u32 target;
+    __u16 local_port; /* host order */
+    __u16 reserved;
+    __be32 local_address[4]; /* IPv4 in the first; the target tells the family */
+};
+PANGOLIN_STATIC_ASSERT(sizeof(struct udp_flow_key) == 24, "no padding");
+
+enum { TRAFFIC_MAX_FLOWS = 16384 };
 
 /* Tells the targets of one address apart, and addresses of the two families. `port` is in host order. */
 static inline __u32 target_service(int is_v6, __u8 ip_protocol, __u16 port) {

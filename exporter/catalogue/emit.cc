@@ -19,6 +19,18 @@ const SiteHealth& health_of(const SiteSnapshot& site) {
     return site.health ? *site.health : nothing;
 }
 
+void emit_by_protocol(std::string_view id, const traffic_counts& traffic, Samples& samples,
+                      __u64 traffic_count::* what) {
+    const auto& count = traffic.count;
+    for (std::size_t protocol = 0; protocol < TRAFFIC_PROTOCOLS; ++protocol) {
+        if (count[TRAFFIC_INGRESS][protocol].*what == 0 && count[TRAFFIC_EGRESS][protocol].*what == 0)
+            continue;
+        for (std::size_t direction = 0; direction < TRAFFIC_DIRECTIONS; ++direction)
+            samples.add({id, direction_names[direction], protocol_names[protocol]},
+                        std::uint64_t{count[direction][protocol].*what});
+    }
+}
+
 void emit_tunnel_up(const SiteSnapshot& site, const SnapshotView&, Samples& samples) {
     if (site.tunnel_up)
         samples.add({site.site_id(), "wireguard"}, zero_or_one(*site.tunnel_up));

@@ -23,10 +23,11 @@ void emit_backend_info(const SnapshotView& view, Samples& samples) {
     std::set<std::array<std::string, 4>> series;
     for (const Target& target : directory.targets)
         if (target.enabled && target.dialled)
-            series.insert({target.dialled->to_string(),
-                           target.site ? directory.sites[*target.site].site_id : "",
-                           directory.resources[target.resource].resource_id,
-                           target.real ? target.real->to_string() : ""});
+            series.insert(
+                {target.dialled->to_string(),
+                 target.site ? directory.sites[*target.site].site_id : std::string(unassigned_site_id),
+                 directory.resources[target.resource].resource_id,
+                 target.real ? target.real->to_string() : ""});
     for (const auto& [backend, site_id, resource_id, real] : series)
         samples.add({backend, site_id, resource_id, real}, std::uint64_t{1});
 }
@@ -44,6 +45,44 @@ constexpr auto rows = std::to_array<Metric>({
      .help = "What Traefik dials for a resource at a site, and the target behind it as the site sees it.",
      .source = "D",
      .emit = emit_backend_info},
+    {.name = "pangolin_resource_bandwidth_bytes_total",
+     .type = MetricType::counter,
+     .unit = "bytes",
+     .labels = {"site_id", "resource_id", "direction"},
+     .help = "Bytes of IP packets to and from the resource's targets at a site, IP headers included.",
+     .source = "K",
+     .emit =
+         [](const ResourceAccount& resource, const SnapshotView&, Samples& samples) {
+             if (!resource.counted)
+                 return;
+             for (std::size_t direction = 0; direction < TRAFFIC_DIRECTIONS; ++direction)
+                 samples.add(
+                     {resource.labels->site_id, resource.labels->resource_id, direction_names[direction]},
+                     std::uint64_t{resource.traffic.count[direction].bytes});
+         }},
+    {.name = "pangolin_resource_active_connections",
+     .type = MetricType::gauge,
+     .labels = {"site_id", "resource_id", "protocol"},
+     .help = "Connections in use to the resource's targets at a site: udp, the flows of the last 60 seconds.",
+     .source = "K",
+     .emit =
+         [](const ResourceAccount& resource, const SnapshotView&, Samples& samples) {
+             if (resource.udp_flows)
+                 samples.add({resource.labels->site_id, resource.labels->resource_id, "udp"},
+                             *resource.udp_flows);
+         }},
+    {.name = "pangolin_client_bandwidth_bytes_total",
+     .type = MetricType::counter,
+     .unit = "bytes",
+     .labels = {"client_id", "direction", "protocol"},
+     .help = "Bytes of IP packets through the tunnel of a client that is a peer of this host, IP headers "
+             "included.",
+     .source = "K",
+     .emit =
+         [](const SnapshotView& view, Samples& samples) {
+             for (const ClientSnapshot& client : view.snapshot().clients)
+                 emit_by_protocol(client.client_id, client.traffic, samples, &traffic_count::bytes);
+         }},
 });
 
 }  // namespace

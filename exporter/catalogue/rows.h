@@ -21,6 +21,11 @@ constexpr std::uint64_t zero_or_one(bool value) {
 // Of a site of which nothing is known: one where all is 0.
 const SiteHealth& health_of(const SiteSnapshot& site);
 
+// A protocol is published once a packet of it was seen, in both directions then: most have one or two, and at
+// thousands of sites the zeros of the others would be most of the answer.
+void emit_by_protocol(std::string_view id, const traffic_counts& traffic, Samples& samples,
+                      __u64 traffic_count::* what);
+
 void emit_tunnel_up(const SiteSnapshot& site, const SnapshotView& view, Samples& samples);
 
 // Nothing when there was no observation.

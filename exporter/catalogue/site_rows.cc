@@ -3,19 +3,6 @@
 namespace pangolin {
 namespace {
 
-// A protocol is published once a packet of it was seen, in both directions then: most sites use one or two,
-// and at thousands of sites the zeros of the others would be most of the answer.
-void emit_traffic(const SiteSnapshot& site, Samples& samples, __u64 traffic_count::* what) {
-    const auto& count = site.traffic.count;
-    for (std::size_t protocol = 0; protocol < TRAFFIC_PROTOCOLS; ++protocol) {
-        if (count[TRAFFIC_INGRESS][protocol].packets == 0 && count[TRAFFIC_EGRESS][protocol].packets == 0)
-            continue;
-        for (std::size_t direction = 0; direction < TRAFFIC_DIRECTIONS; ++direction)
-            samples.add({site.site_id(), direction_names[direction], protocol_names[protocol]},
-                        std::uint64_t{count[direction][protocol].*what});
-    }
-}
-
 // Pangolin's view is of its WebSocket to newt; a plain WireGuard site has none, and for a local site the two
 // ends are the same host. The kernel's view stands beside it where a tunnel ends here.
 void emit_online(const SiteSnapshot& site, const SnapshotView& view, Samples& samples) {
@@ -61,7 +48,7 @@ constexpr auto rows = std::to_array<Metric>({
      .help = "Bytes of IP packets through the site's tunnel, IP headers included.",
      .source = "K",
      .emit = [](const SiteSnapshot& site, const SnapshotView&, Samples& samples) {
-         emit_traffic(site, samples, &traffic_count::bytes);
+         emit_by_protocol(site.site_id(), site.traffic, samples, &traffic_count::bytes);
      }},
     {.name = "pangolin_site_packets_total",
      .type = MetricType::counter,
@@ -70,7 +57,20 @@ constexpr auto rows = std::to_array<Metric>({
      .help = "IP packets through the site's tunnel, as they are on the wire.",
      .source = "K",
      .emit = [](const SiteSnapshot& site, const SnapshotView&, Samples& samples) {
-         emit_traffic(site, samples, &traffic_count::packets);
+         emit_by_protocol(site.site_id(), site.traffic, samples, &traffic_count::packets);
+     }},
+    {.name = "pangolin_relay_bytes_total",
+     .type = MetricType::counter,
+     .unit = "bytes",
+     .labels = {"site_id", "direction"},
+     .help = "Bytes of client traffic that gerbil relays to the site, part of those through its tunnel.",
+     .source = "K",
+     .emit = [](const SiteSnapshot& site, const SnapshotView&, Samples& samples) {
+         const auto& count = site.relay.count;
+         if (count[TRAFFIC_INGRESS].bytes == 0 && count[TRAFFIC_EGRESS].bytes == 0)
+             return;
+         for (std::size_t direction = 0; direction < TRAFFIC_DIRECTIONS; ++direction)
+             samples.add({site.site_id(), direction_names[direction]}, std::uint64_t{count[direction].bytes});
      }},
     {.name = "pangolin_site_uptime_seconds_total",
      .type = MetricType::counter,

@@ -75,6 +75,27 @@ inline void fill_traffic(std::mt19937_64& random, struct traffic_counts& traffic
         }
 }
 
+inline void add_counted(std::mt19937_64& random, const RandomSnapshotOptions& options, Snapshot& snapshot) {
+    // In the order of their labels.
+    for (unsigned site = 0; site < options.sites; ++site) {
+        for (unsigned i = 0; i < options.resources && random() % 3 == 0; ++i) {
+            auto& resource = snapshot.resources.emplace_back();
+            resource.labels = std::make_shared<const ResourceLabels>(
+                ResourceLabels{.site_id = "mysterious-hedgehog-" + std::to_string(site),
+                               .resource_id = "quick-fox-" + std::to_string(i)});
+            resource.counted = i == 0 || random() % 8 != 0;
+            for (auto& count : resource.traffic.count)
+                count = {.packets = random() >> 30, .bytes = random() >> 20};
+            if (i == 0 || random() % 2 == 0)
+                resource.udp_flows = random() % 100;
+        }
+    }
+    for (const char* client : {"calm-crab", "\"odd\" crab"}) {
+        snapshot.clients.push_back({client, {}});
+        fill_traffic(random, snapshot.clients.back().traffic, options.protocols);
+    }
+}
+
 inline PeerSnapshot peer(std::mt19937_64& random, const Site* site, unsigned interface) {
     WireGuardKey key;
     for (auto& byte : key.bytes)
@@ -159,6 +180,8 @@ inline std::shared_ptr<const Snapshot> random_snapshot(std::uint64_t seed,
         auto& entry = snapshot->sites.emplace_back();
         entry.site = site;
         detail::fill_traffic(random, entry.traffic, options.protocols);
+        if (i % 4 == 0)
+            entry.relay.count[TRAFFIC_EGRESS] = {.packets = random() >> 30, .bytes = random() >> 20};
         if (!site || site->type == SiteType::local)
             continue;
         entry.tunnel_receive_bytes = random() >> 16;
@@ -171,6 +194,7 @@ inline std::shared_ptr<const Snapshot> random_snapshot(std::uint64_t seed,
         snapshot->peers.push_back(
             detail::peer(random, site, options.interfaces ? i % options.interfaces : 0));
     }
+    detail::add_counted(random, options, *snapshot);
     snapshot->directory = std::move(directory);
     detail::fill_status(random, *snapshot);
     return snapshot;

@@ -52,6 +52,9 @@ void record(const Metric& metric, const Snapshot& snapshot, Recorder& recorder) 
     if (const auto* const site = std::get_if<EmitSite>(&metric.emit))
         for (const SiteSnapshot& element : snapshot.sites)
             (*site)(element, view, recorder);
+    else if (const auto* const resource = std::get_if<EmitResource>(&metric.emit))
+        for (const ResourceAccount& element : snapshot.resources)
+            (*resource)(element, view, recorder);
     else if (const auto* const peer = std::get_if<EmitPeer>(&metric.emit))
         for (const PeerSnapshot& element : snapshot.peers)
             (*peer)(element, view, recorder);
@@ -193,10 +196,44 @@ TEST(Catalogue, BackendsAreOneSeriesEach) {
     disabled.dialled->port = 81;
     directory->targets = {target, other_path, of_no_site, disabled, Target{}};
     snapshot.directory = directory;
-    EXPECT_THAT(emitted("pangolin_backend_info", snapshot),
-                UnorderedElementsAre("[fd00::4]:40001|home|web|nginx:80 = 1", "10.0.0.1:80||web| = 1"));
+    EXPECT_THAT(
+        emitted("pangolin_backend_info", snapshot),
+        UnorderedElementsAre("[fd00::4]:40001|home|web|nginx:80 = 1", "10.0.0.1:80|unassigned|web| = 1"));
     EXPECT_THAT(emitted("pangolin_resource_info", snapshot), ElementsAre("web||||http = 1"));
     EXPECT_THAT(emitted("pangolin_backend_info", Snapshot{}), IsEmpty());
+}
+
+TEST(Catalogue, ResourcesAreZeroWhereTheyAreCounted) {
+    Snapshot snapshot;
+    const auto add = [&](const char* resource_id, bool counted) -> ResourceAccount& {
+        ResourceAccount& added = snapshot.resources.emplace_back();
+        added.labels = std::make_shared<const ResourceLabels>(ResourceLabels{"home", resource_id});
+        added.counted = counted;
+        return added;
+    };
+    add("elsewhere", false);
+    add("game", true).udp_flows = 3;
+    add("web", true).traffic.count[TRAFFIC_EGRESS] = {.packets = 1, .bytes = 40};
+    EXPECT_THAT(emitted("pangolin_resource_bandwidth_bytes_total", snapshot),
+                ElementsAre("home|game|ingress = 0", "home|game|egress = 0", "home|web|ingress = 0",
+                            "home|web|egress = 40"));
+    EXPECT_THAT(emitted("pangolin_resource_active_connections", snapshot), ElementsAre("home|game|udp = 3"));
+}
+
+TEST(Catalogue, WhoElseUsesTheTunnels) {
+    Site site;
+    site.site_id = "home";
+    SiteSnapshot entry;
+    Snapshot snapshot = snapshot_of(site, entry);
+    snapshot.clients.push_back({"laptop", {}});
+    EXPECT_THAT(emitted("pangolin_relay_bytes_total", snapshot), IsEmpty());
+    EXPECT_THAT(emitted("pangolin_client_bandwidth_bytes_total", snapshot), IsEmpty());
+    snapshot.sites[0].relay.count[TRAFFIC_INGRESS].bytes = 60;
+    snapshot.clients[0].traffic.count[TRAFFIC_EGRESS][TRAFFIC_ICMP] = {.packets = 1, .bytes = 84};
+    EXPECT_THAT(emitted("pangolin_relay_bytes_total", snapshot),
+                ElementsAre("home|ingress = 60", "home|egress = 0"));
+    EXPECT_THAT(emitted("pangolin_client_bandwidth_bytes_total", snapshot),
+                ElementsAre("laptop|ingress|icmp = 0", "laptop|egress|icmp = 84"));
 }
 
 TEST(Catalogue, TrafficOfNoSiteIsUnassigned) {

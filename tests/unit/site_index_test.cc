@@ -38,26 +38,58 @@ TEST(SiteIndex, FindsByKeyBeforeTunnel) {
     Site by_key = site("a", "");
     by_key.public_key = key(1);
     const SiteIndex index = index_of({by_key, site("b", "100.89.128.4/30")});
-    EXPECT_EQ(index.find(peer(1, "100.89.128.4/30"), key(this_node))->site_id, "a");
-    EXPECT_EQ(index.find(peer(2, "100.89.128.4/30"), key(this_node))->site_id, "b");
+    EXPECT_EQ(index.find(peer(1, "100.89.128.4/30"), key(this_node)).site->site_id, "a");
+    EXPECT_EQ(index.find(peer(2, "100.89.128.4/30"), key(this_node)).site->site_id, "b");
 }
 
 TEST(SiteIndex, ANewKeyOfAKnownTunnelIsTheSameSite) {
     Site known = site("a", "100.89.128.4/30");
     known.public_key = key(1);
     const SiteIndex index = index_of({known});
-    EXPECT_EQ(index.find(peer(9, "100.89.128.4/30"), key(this_node))->site_id, "a");
-    EXPECT_EQ(index.find(peer(9, "100.89.128.5/32"), key(this_node))->site_id, "a");
-    EXPECT_EQ(index.find(peer(9, "100.89.128.8/30"), key(this_node)), nullptr);
-    EXPECT_EQ(index.find(peer(9, ""), key(this_node)), nullptr);
+    EXPECT_EQ(index.find(peer(9, "100.89.128.4/30"), key(this_node)).site->site_id, "a");
+    EXPECT_EQ(index.find(peer(9, "100.89.128.5/32"), key(this_node)).site->site_id, "a");
+    EXPECT_EQ(index.find(peer(9, "100.89.128.8/30"), key(this_node)).site, nullptr);
+    EXPECT_EQ(index.find(peer(9, ""), key(this_node)).site, nullptr);
 }
 
 TEST(SiteIndex, ASiteOfAnotherExitNodeIsNotMatchedByTunnel) {
     Site elsewhere = site("a", "100.89.128.4/30");
     elsewhere.exit_node_public_key = key(other_node);
     const SiteIndex index = index_of({elsewhere});
-    EXPECT_EQ(index.find(peer(9, "100.89.128.4/30"), key(this_node)), nullptr);
-    EXPECT_NE(index.find(peer(9, "100.89.128.4/30"), key(other_node)), nullptr);
+    EXPECT_EQ(index.find(peer(9, "100.89.128.4/30"), key(this_node)).site, nullptr);
+    EXPECT_NE(index.find(peer(9, "100.89.128.4/30"), key(other_node)).site, nullptr);
+}
+
+TEST(SiteIndex, ClientsAreFoundByKeyAndTunnelLikeSites) {
+    Client by_key;
+    by_key.client_id = "laptop";
+    by_key.public_key = key(1);
+    Client by_tunnel;
+    by_tunnel.client_id = "phone";
+    by_tunnel.tunnel = IpPrefix::parse("100.89.128.8/30").value();
+    Client elsewhere = by_tunnel;
+    elsewhere.tunnel = IpPrefix::parse("100.89.128.12/30").value();
+    elsewhere.exit_node_public_key = key(other_node);
+    const SiteIndex index(std::make_shared<const SiteDirectory>(
+        SiteDirectory{{site("a", "100.89.128.4/30")}, {}, {}, {by_key, by_tunnel, elsewhere}}));
+    struct Case {
+        std::uint8_t key;
+        const char* allowed_ip;
+        const char* owner;
+    };
+    const Case cases[] = {
+        {1, "100.89.128.4/30", "client laptop"}, {1, "", "client laptop"},
+        {9, "100.89.128.4/30", "site a"},        {9, "100.89.128.8/30", "client phone"},
+        {9, "100.89.128.12/30", "nobody"},       {9, "100.89.128.16/30", "nobody"},
+    };
+    for (const Case& each : cases) {
+        const PeerOwner owner = index.find(peer(each.key, each.allowed_ip), key(this_node));
+        EXPECT_EQ(owner.site != nullptr     ? "site " + owner.site->site_id
+                  : owner.client != nullptr ? "client " + owner.client->client_id
+                                            : "nobody",
+                  each.owner)
+            << each.allowed_ip;
+    }
 }
 
 TEST(SiteIndex, KnowsWhetherThereAreSeveralExitNodes) {

@@ -1,0 +1,75 @@
+#include "userspace/target_index.h"
+
+#include <algorithm>
+#include <tuple>
+
+namespace pangolin {
+namespace {
+
+// Relayed traffic first: it is never a resource's. Of equal ones the directory's order stays, which is that
+// of resource_id.
+auto preference(const DialledTarget& each) {
+    const bool enabled = each.target != nullptr && each.target->enabled && each.resource->enabled;
+    return std::tuple(each.dialled, each.target != nullptr, !enabled);
+}
+
+TargetProtocol protocol_of(const Resource& resource) {
+    return resource.protocol == "udp" ? TargetProtocol::udp : TargetProtocol::tcp;
+}
+
+}  // namespace
+
+std::size_t DialledAddressHash::operator()(const DialledAddress& dialled) const {
+    std::uint64_t hash = dialled.address.low * 0x9e3779b97f4a7c15ULL;
+    hash = (hash ^ hash >> 32 ^ dialled.address.high) * 0xbf58476d1ce4e5b9ULL;
+    hash ^= std::uint64_t{dialled.port} << 16 | static_cast<std::uint64_t>(dialled.protocol);
+    hash *= 0x94d049bb133111ebULL;
+    return hash ^ hash >> 32;
+}
+
+TargetIndex::TargetIndex(const SiteDirectory& directory) {
+    for (const Site& site : directory.sites) {
+        if (site.type != SiteType::local && site.tunnel_address && site.listen_port)
+            tunnels_.push_back(
+                {.dialled = {*site.tunnel_address, *site.listen_port, TargetProtocol::udp}, .site = &site});
+    }
+    for (const Target& target : directory.targets) {
+        if (!target.dialled || !target.dialled->address)
+            continue;
+        const Site* const site = target.site ? &directory.sites[*target.site] : nullptr;
+        const Resource& resource = directory.resources[target.resource];
+        const DialledTarget dialled{
+            .dialled = {*target.dialled->address, target.dialled->port, protocol_of(resource)},
+            .site = site,
+            .target = &target,
+            .resource = &resource};
+        if (site == nullptr || site->type != SiteType::local)
+            tunnels_.push_back(dialled);
+        else if (dialled.dialled.protocol == TargetProtocol::tcp)
+            local_.push_back(dialled);
+    }
+    std::ranges::stable_sort(tunnels_, {}, preference);
+    std::ranges::stable_sort(local_, {}, preference);
+}
+
+std::vector<DialledTarget> TargetIndex::in_tunnels(const WireGuardKey& interface_key) const {
+    std::vector<DialledTarget> result;
+    for (const DialledTarget& each : tunnels_) {
+        const auto* const exit_node = each.site != nullptr && each.site->exit_node_public_key
+                                          ? &*each.site->exit_node_public_key
+                                          : nullptr;
+        if (exit_node != nullptr && *exit_node != interface_key)
+            continue;
+        if (result.empty() || result.back().dialled != each.dialled)
+            result.push_back(each);
+    }
+    return result;
+}
+
+std::vector<DialledTarget> TargetIndex::of_local_sites() const {
+    std::vector<DialledTarget> result;
+    std::ranges::unique_copy(local_, std::back_inserter(result), {}, &DialledTarget::dialled);
+    return result;
+}
+
+}  // namespace pangolin

@@ -1,0 +1,75 @@
+// One interface's targets: their counters in the kernel, credited to resources.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <unordered_map>
+
+#include "loader/route_table.h"
+#include "loader/traffic_program.h"
+#include "userspace/index_table.h"
+#include "userspace/ledger.h"
+#include "userspace/target_index.h"
+
+namespace pangolin {
+
+// The site_id of targets of which no site is known is unassigned_site_id.
+std::string_view site_id_of(const DialledTarget& target);
+
+// A target's bytes belong to who owned it while they passed: call credit() before follow(). Not thread-safe.
+class TargetTraffic {
+  public:
+    // `max_targets` beyond which targets are not counted.
+    explicit TargetTraffic(std::uint32_t max_targets)
+        : max_targets_(max_targets), targets_(TRAFFIC_FIRST_TARGET, max_targets) {}
+
+    // Follows the directory. Returns true when the kernel has to look for other targets than before: then
+    // publish compile() and call retire_gone().
+    bool follow(const TargetIndex& index, const WireGuardKey& interface_key, Ledger& ledger);
+    TargetTable compile(const TargetCapacity& minimum = {}) const;
+    // What the kernel's maps must have room for, those targets included that are not retired yet.
+    TargetCapacity capacity_needed(const TargetTable& compiled) const {
+        return {.indexes = targets_.indexes_needed(), .entries = compiled.capacity().entries};
+    }
+
+    void credit(const TrafficProgram& program);
+    // Adds the UDP flows of the last minute to those of their resources, and tells the kernel the time: once
+    // a poll, and before retire_gone().
+    void count_flows(TrafficProgram& program, std::chrono::steady_clock::time_point now);
+    // `old` counts no more, and `program`, which has its place, started at zero.
+    void replace(const TrafficProgram& old, TrafficProgram& program);
+    // The targets of compile() are in force in `program`: the counts of those that are gone are final, and
+    // their places become free.
+    void retire_gone(TrafficProgram& program);
+    // Every target that some route leads to is counted from now on.
+    void mark_counted(const RouteTable& routes);
+
+    // At the last count_flows().
+    std::size_t flows() const { return flows_; }
+    std::uint32_t max_targets() const { return max_targets_; }
+    std::size_t size() const { return targets_.size(); }
+    // Targets that found no room, counted each time that one more did not.
+    std::uint64_t refused() const { return targets_.refused(); }
+
+  private:
+    struct Account {
+        // Part of the counts that is in the ledger already.
+        target_counts credited{};
+        target_counts* total = nullptr;
+        // Null for relayed traffic.
+        ResourceAccount* resource = nullptr;
+    };
+    using Targets = IndexTable<DialledAddress, Account, DialledAddressHash>;
+
+    static void credit(Targets::Element& target, const TrafficProgram& program);
+
+    std::uint32_t max_targets_;
+    Targets targets_;
+    // By index, of those whose flows are followed.
+    std::unordered_map<std::uint32_t, ResourceAccount*> with_flows_;
+    std::size_t flows_ = 0;
+};
+
+}  // namespace pangolin
