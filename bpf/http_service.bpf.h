@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Connections to Pangolin's own services: what is copied of their exchanges and frames, and the events. */
+#ifndef PANGOLIN_BPF_HTTP_SERVICE_BPF_H
+#define PANGOLIN_BPF_HTTP_SERVICE_BPF_H
+
+#include "bpf/http_state.bpf.h"
+
+/* Room behind the bytes that are kept, so that bounds by masks hold. */
+enum { HTTP_COPY_MASK = 255, HTTP_COPY_ROOM = 512 };
+
+/* `http` is the first member: whoever has it of a service's connection has the rest. */
+struct http_service {
+    struct http_connection http;
+    struct http_event event; /* what all events of the connection have in common */
+    __u32 texts_of;          /* the request whose texts these are */
+    __u16 target_length;
+    __u16 body_length;
+    __u16 query_matched; /* bytes of "clientType=" in a query, then of its value */
+    __u8 host_length;
+    __u8 client_type;
+    __u8 in_query;
+    __u8 takes_texts;
+    __u8 wants_body;
+    __u8 reserved;
+    __u16 frame_copied[HTTP_STREAMS];
+    __u32 reserved2;
+    __u64 frame_length[HTTP_STREAMS];
+    char target[HTTP_TARGET_BYTES];
+    char host[HTTP_HOST_BYTES];
+    __u8 body[HTTP_COPY_ROOM];
+    __u8 frame[HTTP_STREAMS][HTTP_COPY_ROOM];
+};
+
+/* Sockets of services, by cookie. */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, 16384);
+    __type(key, __u64);
+    __type(value, struct http_service);
+} http_service_connections SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 1 << 20);
+} http_events SEC(".maps");
+
+static const char http_client_type_key[16] = "clientType=";
+/* The path's end of the route whose response says in its body what became of the request. */
+static const char http_body_route[24] = "/badger/verify-session";
+enum { HTTP_BODY_ROUTE_LENGTH = 22 };
+
+static __always_inline struct http_service* http_service_of(struct http_connection* c) {
+    return (struct http_service*)c;
+}
+
+/* A request begins. Texts are kept for one request at a time; nobody pipelines to Pangolin. */
+static __always_inline void http_begin_texts(struct http_connection* c) {
+    struct http_service* service = http_service_of(c);
+
+    service->takes_texts = !http_outstanding(c);
+    if (!service->takes_texts)
+        return;
+    service->texts_of = c->asked;
+    service->target_length = 0;
+    service->host_length = 0;
+    service->body_length = 0;
+    __builtin_memset(service->target, 0, sizeof(service->target));
+    __builtin_memset(service->host, 0, sizeof(service->host));
+    __builtin_memset(service->body, 0, sizeof(service->body));
+    service->client_type = HTTP_CLIENT_NONE;
+    service->in_query = 0;
+    service->query_matched = 0;
+    service->wants_body = 0;
+}
+
+/* Of a query nothing is kept but the kind of client. */
+static __always_inline void http_take_query(struct http_service* service, __u8 c) {
+    __u16 matched = service->query_matched;
+
+    if (c == '&' || c == '?') {
+        service->query_matched = 0;
+        return;
+    }
+    if (matched < 11) {
+        service->query_matched = c == (__u8)http_client_type_key[matched & 15] ? matched + 1 : 255;
+        return;
+    }
+    if (matched > 11)
+        return;
+    service->client_type = c == 'n'   ? HTTP_CLIENT_NEWT
+                           : c == 'o' ? HTTP_CLIENT_OLM
+                           : c == 'r' ? HTTP_CLIENT_REMOTE_EXIT_NODE
+                                      : HTTP_CLIENT_OTHER;
+    service->query_matched = 12;
+}
+
+/* One byte of a request's head, which left the reader in `state`. */
+static __always_inline void http_take_text(struct http_connection* connection, __u8 c, __u8 state) {
+    struct http_service* service = http_service_of(connection);
+
+    if (!service->takes_texts)
+        return;
+    if (state == HTTP_TARGET) {
+        __u16 length = service->target_length;
+        if (c == ' ')
+            return;
+        if (c == '?')
+            service->in_query = 1;
+        if (service->in_query) {
+            http_take_query(service, c);
+        } else if (length < HTTP_TARGET_BYTES) {
+            service->target[length & (HTTP_TARGET_BYTES - 1)] = c;
+            service->target_length = length + 1;
+        }
+    } else if (state == HTTP_VALUE_HOST) {
+        __u8 length = service->host_length;
+        if (c <= ' ' || (c == ':' && !length))
+            return;
+        if (length < HTTP_HOST_BYTES) {
+            service->host[length & (HTTP_HOST_BYTES - 1)] = c;
+            service->host_length = length + 1;
+        }
+    }
+}
+
+/* Whether the beginning of the response's body is wanted. */
+static __always_inline void http_choose_body(struct http_connection* c) {
+    struct http_service* service = http_service_of(c);
+    __u32 length = service->target_length;
+    __u32 start = length - HTTP_BODY_ROUTE_LENGTH;
+
+    if (!service->takes_texts || length < HTTP_BODY_ROUTE_LENGTH)
+        return;
+    for (__u32 i = 0; i < HTTP_BODY_ROUTE_LENGTH; i++) {
+        if (service->target[(start + i) & (HTTP_TARGET_BYTES - 1)] != http_body_route[i])
+            return;
+    }
+    service->wants_body = 1;
+}
+
+static __always_inline void http_fill_event(struct http_event* event, const struct http_service* service,
+                                            __u64 key, __u32 type) {
+    *event = service->event;
+    event->type = type;
+    event->connection = key;
+    event->time_ns = bpf_ktime_get_ns();
+}
+
+static __always_inline void http_send_exchange(struct http_connection* c, const struct http_pending* request,
+                                               __u32 number, __u64 response_bytes, __u32 status, __u64 key) {
+    struct http_service* service = http_service_of(c);
+    struct http_exchange* exchange = bpf_ringbuf_reserve(&http_events, sizeof(*exchange), 0);
+    bool has_texts = service->texts_of == number;
+
+    if (!exchange) {
+        http_add_total(HTTP_LOSS_EVENTS_FULL, 1);
+        return;
+    }
+    __builtin_memset(exchange, 0, sizeof(*exchange));
+    http_fill_event(&exchange->event, service, key, HTTP_EVENT_EXCHANGE);
+    exchange->started_ns = request->started_ns;
+    exchange->duration_ns = c->stream[HTTP_RESPONSE].last_ns - request->started_ns;
+    exchange->request_bytes = c->stream[HTTP_REQUEST].position - request->begin;
+    exchange->response_bytes = response_bytes;
+    exchange->status = status;
+    exchange->method = request->method;
+    exchange->is_websocket = status == 101 && c->stream[HTTP_RESPONSE].flags & HTTP_TO_WEBSOCKET;
+    if (has_texts) {
+        exchange->client_type = service->client_type;
+        exchange->target_length = service->target_length;
+        exchange->host_length = service->host_length;
+        exchange->body_length = service->body_length;
+        __builtin_memcpy(exchange->target, service->target, sizeof(exchange->target));
+        __builtin_memcpy(exchange->host, service->host, sizeof(exchange->host));
+        __builtin_memcpy(exchange->body, service->body, sizeof(exchange->body));
+    }
+    bpf_ringbuf_submit(exchange, 0);
+}
+
+static __always_inline void http_send_closed(const struct http_connection* c, __u64 key) {
+    struct http_closed* closed = bpf_ringbuf_reserve(&http_events, sizeof(*closed), 0);
+
+    if (!closed) {
+        http_add_total(HTTP_LOSS_EVENTS_FULL, 1);
+        return;
+    }
+    http_fill_event(&closed->event, (const struct http_service*)c, key, HTTP_EVENT_CLOSED);
+    bpf_ringbuf_submit(closed, 0);
+}
+
+/* Both streams of an upgraded connection consist of frames. */
+static __always_inline void http_begin_frames(struct http_connection* c) {
+    for (int i = 0; i < HTTP_STREAMS; i++) {
+        c->stream[i].state = HTTP_FRAME_HEAD;
+        c->stream[i].matched = 0;
+        c->stream[i].candidates = 0;
+        c->stream[i].flags = 0;
+    }
+}
+
+static __always_inline void http_send_frame(struct http_connection* c, __u32 direction, __u64 key) {
+    struct http_service* service = http_service_of(c);
+    struct http_stream* s = &c->stream[direction];
+    struct http_frame* frame = bpf_ringbuf_reserve(&http_events, sizeof(*frame), 0);
+    __u32 copied = service->frame_copied[direction];
+    __u64 mask = s->candidates & 0x80 ? (__u32)s->length : 0;
+
+    if (!frame) {
+        http_add_total(HTTP_LOSS_EVENTS_FULL, 1);
+        return;
+    }
+    http_fill_event(&frame->event, service, key, HTTP_EVENT_FRAME);
+    frame->payload_length = service->frame_length[direction];
+    frame->from_client = direction == HTTP_REQUEST;
+    frame->opcode = s->method & 15;
+    frame->final = s->method >> 7;
+    frame->reserved_bits = s->method >> 4 & 7;
+    frame->payload_copied = copied;
+    frame->reserved[0] = frame->reserved[1] = frame->reserved[2] = 0;
+    mask |= mask << 32;
+    for (__u32 i = 0; i < HTTP_FRAME_BYTES / 8; i++) {
+        __u64 bytes = i * 8 < copied ? ((const __u64*)service->frame[direction])[i] ^ mask : 0;
+        /* Behind the copied bytes are those of an earlier frame. */
+        if (i * 8 + 8 > copied && i * 8 < copied)
+            bytes &= ~0ULL >> ((8 - (copied & 7)) & 7) * 8;
+        ((__u64*)frame->payload)[i] = bytes;
+    }
+    bpf_ringbuf_submit(frame, 0);
+}
+
+static __always_inline void http_begin_frame(struct http_connection* c, __u32 direction, __u64 key) {
+    struct http_service* service = http_service_of(c);
+    struct http_stream* s = &c->stream[direction];
+
+    service->frame_length[direction] = s->word;
+    service->frame_copied[direction] = 0;
+    s->remaining = s->word;
+    s->matched = 0;
+    s->flags = 0;
+    if (s->remaining) {
+        s->state = HTTP_FRAME_PAYLOAD;
+        return;
+    }
+    s->state = HTTP_FRAME_HEAD;
+    http_send_frame(c, direction, key);
+}
+
+#endif /* PANGOLIN_BPF_HTTP_SERVICE_BPF_H */
