@@ -57,6 +57,7 @@ inline void add_resource(std::mt19937_64& random, unsigned number, const RandomS
     resource.organisation = "org-" + std::to_string(number % 7);
     resource.domain = number % 2 ? "" : "app.example.com";
     resource.protocol = number % 2 ? "tcp" : "http";
+    resource.ssl = number % 2 == 0;
     for (const char* host : {"100.89.128.4", "fd00::4"}) {
         Target& target = directory.targets.emplace_back();
         target.resource = number;
@@ -136,6 +137,19 @@ inline std::shared_ptr<const SiteHealth> health(std::mt19937_64& random) {
     return std::make_shared<const SiteHealth>(std::move(health));
 }
 
+inline void add_certificates(std::mt19937_64& random, Snapshot& snapshot) {
+    std::vector<Certificate> certificates(2);
+    for (const char* const domain : {"example.com", "example.net"}) {
+        Certificate& certificate = certificates[domain[8] == 'c' ? 0 : 1];
+        certificate.domain = domain;
+        certificate.names = {domain, std::string("*.") + domain};
+        certificate.not_after = 1'700'000'000 + static_cast<std::int64_t>(random() % 10'000'000);
+    }
+    snapshot.certificates.book = std::make_shared<const CertificateBook>(std::move(certificates));
+    snapshot.certificates.events = std::make_shared<const CertificateEventCounts>(
+        CertificateEventCounts{{"example.com", {random() % 10, random() % 10, 0, 1}}});
+}
+
 inline void fill_status(std::mt19937_64& random, Snapshot& snapshot) {
     snapshot.active_sites = {{"eu", random() % 100}, {"us \"east\"", random() % 100}};
     snapshot.sources = {
@@ -196,6 +210,7 @@ inline std::shared_ptr<const Snapshot> random_snapshot(std::uint64_t seed,
     }
     detail::add_counted(random, options, *snapshot);
     snapshot->directory = std::move(directory);
+    detail::add_certificates(random, *snapshot);
     detail::fill_status(random, *snapshot);
     return snapshot;
 }

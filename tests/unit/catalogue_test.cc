@@ -344,7 +344,7 @@ TEST(Catalogue, CertificatesOfResources) {
                 ElementsAre("home|everywhere = 1.500000", "office|everywhere = 1.500000",
                             "office|exact = -1.000000", "unassigned|nowhere = 1.500000"));
     EXPECT_THAT(emitted("pangolin_acme_cert_expiry_days", snapshot),
-                ElementsAre("example.com = 1.500000", "exact.example.com = -1.000000"));
+                ElementsAre("exact.example.com = -1.000000", "example.com = 1.500000"));
     EXPECT_THAT(emitted("pangolin_acme_cert_events_total", snapshot),
                 ElementsAre("example.com|issued = 1", "example.com|renewed = 2", "example.com|removed = 3",
                             "example.com|failed = 4"));
