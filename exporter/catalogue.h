@@ -39,7 +39,7 @@ using EmitSite = void (*)(const SiteSnapshot&, const SnapshotView&, Samples&);
 using EmitResource = void (*)(const ResourceAccount&, const SnapshotView&, Samples&);
 using EmitPeer = void (*)(const PeerSnapshot&, const SnapshotView&, Samples&);
 using EmitSnapshot = void (*)(const SnapshotView&, Samples&);
-// Not in the snapshot: kept by SelfMetrics.
+// Not in the snapshot: kept by SelfMetrics (source S) or measured by applications (source A).
 struct EmitNothing {};
 using Emit = std::variant<EmitNothing, EmitSite, EmitResource, EmitPeer, EmitSnapshot>;
 
@@ -81,6 +81,9 @@ struct Metric {
 
 // All rows, in the order of publication.
 std::span<const Metric> catalogue();
+
+// The bounds of a histogram that is recorded through MetricsService.
+std::span<const double> histogram_bounds(const Metric& row);
 
 // The row of that name, which must exist.
 const Metric& catalogue_row(std::string_view name);

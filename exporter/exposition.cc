@@ -1,5 +1,6 @@
 #include "exporter/exposition.h"
 
+#include <algorithm>
 #include <limits>
 #include <span>
 #include <utility>
@@ -12,38 +13,96 @@ namespace {
 // The last element of a block goes beyond block_size; a histogram of a site takes 5 to 10 KiB.
 constexpr std::size_t block_slack = std::size_t{16} * 1024;
 
+template <class Counts>
+void write_histogram(TextWriter& writer, std::span<const std::string_view> names,
+                     std::span<const std::string_view> values, std::span<const double> bounds,
+                     const Counts& buckets, double sum) {
+    std::uint64_t count = 0;
+    for (std::size_t i = 0; i < buckets.size(); ++i) {
+        count += buckets[i];
+        const double bound = i < bounds.size() ? bounds[i] : std::numeric_limits<double>::infinity();
+        writer.bucket(names, values, bound, count);
+    }
+    writer.sample("_sum", names, values, sum);
+    writer.sample("_count", names, values, count);
+}
+
+std::string series_key(std::span<const std::string_view> values) {
+    std::string key;
+    for (const std::string_view value : values) {
+        key += value;
+        key += '\0';
+    }
+    return key;
+}
+
 // Writes what a row emits.
 class RowWriter final : public Samples {
   public:
-    RowWriter(TextWriter& writer, const Metric& metric) : writer_(writer), names_(metric.labels) {}
+    // `written` takes the label values of each series unless it is null.
+    RowWriter(TextWriter& writer, const Metric& metric, std::set<std::string>* written)
+        : writer_(writer), names_(metric.labels), written_(written) {}
 
     void add(LabelValues labels, std::uint64_t value) override {
+        remember(labels);
         writer_.sample({}, names_, span(labels), value);
     }
-    void add(LabelValues labels, double value) override { writer_.sample({}, names_, span(labels), value); }
+    void add(LabelValues labels, double value) override {
+        remember(labels);
+        writer_.sample({}, names_, span(labels), value);
+    }
     void add_summary(LabelValues labels, double sum, std::uint64_t count) override {
+        remember(labels);
         writer_.sample("_sum", names_, span(labels), sum);
         writer_.sample("_count", names_, span(labels), count);
     }
     void add_histogram(LabelValues labels, std::span<const double> bounds, std::span<const __u64> buckets,
                        double sum) override {
-        std::uint64_t count = 0;
-        for (std::size_t i = 0; i < buckets.size(); ++i) {
-            count += buckets[i];
-            const double bound = i < bounds.size() ? bounds[i] : std::numeric_limits<double>::infinity();
-            writer_.bucket(names_, span(labels), bound, count);
-        }
-        writer_.sample("_sum", names_, span(labels), sum);
-        writer_.sample("_count", names_, span(labels), count);
+        remember(labels);
+        write_histogram(writer_, names_, span(labels), bounds, buckets, sum);
     }
 
   private:
+    void remember(LabelValues labels) {
+        if (written_)
+            written_->insert(series_key(span(labels)));
+    }
     static std::span<const std::string_view> span(LabelValues labels) {
         return {labels.begin(), labels.size()};
     }
 
     TextWriter& writer_;
     std::span<const std::string_view> names_;
+    std::set<std::string>* written_;
+};
+
+// Writes one series of an application.
+class SeriesWriter {
+  public:
+    SeriesWriter(TextWriter& writer, const Labels& labels) : writer_(writer) {
+        for (const Label& label : labels) {
+            names_.emplace_back(label.name);
+            values_.emplace_back(label.value);
+        }
+    }
+
+    std::string key() const { return series_key(values_); }
+
+    void operator()(double value) { writer_.sample({}, names_, values_, value); }
+    void operator()(const HistogramValue& value) {
+        write_histogram(writer_, names_, values_, value.bounds, value.buckets, value.sum);
+    }
+    void operator()(const SummaryValue& value) {
+        for (const auto& [quantile, number] : value.quantiles)
+            writer_.sample({}, names_, values_, {"quantile", quantile}, number);
+        writer_.sample("_sum", names_, values_, value.sum);
+        writer_.sample("_count", names_, values_, value.count);
+    }
+
+  private:
+    TextWriter& writer_;
+    std::vector<std::string_view> names_;
+    std::vector<std::string_view> values_;
 };
 
 MetricType type_of(prometheus::MetricType type) {
@@ -118,9 +177,10 @@ void write_metric(TextWriter& writer, prometheus::MetricType type, const prometh
 
 Exposition::Exposition(std::shared_ptr<const Snapshot> snapshot,
                        std::shared_ptr<const std::vector<prometheus::MetricFamily>> families,
-                       ExpositionFormat format)
+                       ExpositionFormat format, std::shared_ptr<const ApplicationSnapshot> application)
     : snapshot_(std::move(snapshot)),
       families_(std::move(families)),
+      application_(std::move(application)),
       view_(*snapshot_),
       writer_(format, block_size + block_slack) {}
 
@@ -129,6 +189,8 @@ std::string_view Exposition::next_block() {
     if (stage_ == Stage::catalogue && write_catalogue())
         stage_ = Stage::families;
     if (stage_ == Stage::families && write_families())
+        stage_ = Stage::application;
+    if (stage_ == Stage::application && write_application())
         stage_ = Stage::end;
     if (stage_ == Stage::end) {
         writer_.finish();
@@ -140,18 +202,65 @@ std::string_view Exposition::next_block() {
 bool Exposition::write_catalogue() {
     for (; family_ < catalogue().size(); ++family_) {
         const Metric& metric = catalogue()[family_];
-        if (element_ == 0)
+        if (element_ == 0 && !own_written_)
             writer_.begin_family(metric.header());
         if (!write_row(metric))
             return false;
-        element_ = 0;
     }
     family_ = 0;
     return true;
 }
 
 bool Exposition::write_row(const Metric& metric) {
-    RowWriter samples(writer_, metric);
+    const PublishedFamily* const application = application_ ? application_->find(metric.name) : nullptr;
+    if (!own_written_) {
+        const bool preferred = application_ && application_->prefers(metric.name);
+        if (!preferred && !write_own(metric))
+            return false;
+        element_ = 0;
+        own_written_ = true;
+    }
+    if (application && !write_series(*application))
+        return false;
+    element_ = 0;
+    own_written_ = false;
+    written_.clear();
+    return true;
+}
+
+bool Exposition::write_series(const PublishedFamily& family) {
+    for (; element_ < family.series.size(); ++element_) {
+        if (full())
+            return false;
+        const PublishedSeries& series = family.series[element_];
+        SeriesWriter writer(writer_, *series.labels);
+        if (written_.empty() || !written_.contains(writer.key()))
+            std::visit(writer, series.value);
+    }
+    return true;
+}
+
+bool Exposition::write_application() {
+    if (!application_)
+        return true;
+    for (; family_ < application_->families.size(); ++family_) {
+        const PublishedFamily& family = application_->families[family_];
+        const auto& header = family.header;
+        if (std::ranges::find(catalogue(), std::string_view(header.name), &Metric::name) != catalogue().end())
+            continue;
+        if (element_ == 0)
+            writer_.begin_family(
+                {.name = header.name, .type = header.type, .unit = header.unit, .help = header.help});
+        if (!write_series(family))
+            return false;
+        element_ = 0;
+    }
+    return true;
+}
+
+bool Exposition::write_own(const Metric& metric) {
+    const bool shared = application_ && application_->find(metric.name) != nullptr;
+    RowWriter samples(writer_, metric, shared ? &written_ : nullptr);
     const auto each = [&](const auto& elements, auto emit) {
         for (; element_ < elements.size(); ++element_) {
             if (full())
@@ -186,6 +295,7 @@ bool Exposition::write_families() {
         }
         element_ = 0;
     }
+    family_ = 0;
     return true;
 }
 

@@ -30,8 +30,12 @@ class SharedCollection::Waiter {
 };
 
 SharedCollection::SharedCollection(asio::io_context& io, SnapshotProvider snapshot, FamiliesProvider families,
-                                   std::chrono::milliseconds patience)
-    : io_(io), snapshot_(std::move(snapshot)), families_(std::move(families)), patience_(patience) {}
+                                   ApplicationProvider application, std::chrono::milliseconds patience)
+    : io_(io),
+      snapshot_(std::move(snapshot)),
+      families_(std::move(families)),
+      application_(std::move(application)),
+      patience_(patience) {}
 
 asio::awaitable<Result<Collected>> SharedCollection::collect() {
     const std::shared_ptr<Run> run = running_ ? running_ : start();
@@ -64,6 +68,8 @@ Result<Collected> SharedCollection::make() const {
         Collected collected;
         collected.snapshot = snapshot_();
         collected.families = std::make_shared<const std::vector<prometheus::MetricFamily>>(families_());
+        if (application_)
+            collected.application = application_();
         return collected;
     } catch (const std::exception& error) {
         return failure(std::string("the collection failed: ") + error.what());

@@ -12,6 +12,7 @@
 
 #include <prometheus/metric_family.h>
 
+#include "exporter/application/application_series.h"
 #include "exporter/prometheus_bridge.h"
 #include "loader/base/error.h"
 
@@ -21,6 +22,8 @@ struct Collected {
     // Null: the provider has none yet.
     std::shared_ptr<const Snapshot> snapshot;
     std::shared_ptr<const std::vector<prometheus::MetricFamily>> families;
+    // Null where no application is heard.
+    std::shared_ptr<const ApplicationSnapshot> application;
 };
 
 // collect() belongs to the thread that runs `io`; the providers run on a thread of this object's own. A
@@ -28,9 +31,11 @@ struct Collected {
 class SharedCollection {
   public:
     using FamiliesProvider = std::function<std::vector<prometheus::MetricFamily>()>;
+    // Null: there is none.
+    using ApplicationProvider = std::function<std::shared_ptr<const ApplicationSnapshot>()>;
 
     SharedCollection(boost::asio::io_context& io, SnapshotProvider snapshot, FamiliesProvider families,
-                     std::chrono::milliseconds patience);
+                     ApplicationProvider application, std::chrono::milliseconds patience);
 
     // Fails when the provider throws, or after `patience` (the collection goes on for those who come later).
     boost::asio::awaitable<Result<Collected>> collect();
@@ -52,6 +57,7 @@ class SharedCollection {
     boost::asio::io_context& io_;
     SnapshotProvider snapshot_;
     FamiliesProvider families_;
+    ApplicationProvider application_;
     std::chrono::milliseconds patience_;
     // Null when none is running. Only the thread of `io` touches it.
     std::shared_ptr<Run> running_;

@@ -60,7 +60,9 @@ WebRouter::WebRouter(asio::io_context& io, const WebServerOptions& options, WebH
       max_scrapes_(options.max_scrapes),
       handlers_(std::move(handlers)),
       self_(self),
-      collection_(io, handlers_.snapshot, [&self] { return self.collect(); }, options.collection_patience) {}
+      collection_(
+          io, handlers_.snapshot, [&self] { return self.collect(); }, handlers_.application,
+          options.collection_patience) {}
 
 std::string_view WebRouter::handler_name(std::string_view path) const {
     if (path == telemetry_path_)
@@ -99,8 +101,8 @@ asio::awaitable<HttpAnswer> WebRouter::metrics(const HttpRequest& request) {
         co_return unavailable("Nothing has been collected yet.");
     const ExpositionFormat format = negotiate_format(request.accept);
     answer.content_type = content_type(format);
-    answer.body =
-        std::make_unique<Exposition>(std::move(collected->snapshot), std::move(collected->families), format);
+    answer.body = std::make_unique<Exposition>(std::move(collected->snapshot), std::move(collected->families),
+                                               format, std::move(collected->application));
     answer.compress = true;
     co_return answer;
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "exporter/application/application_series.h"
 #include "exporter/http_session.h"
 #include "exporter/listen_address.h"
 #include "exporter/prometheus_bridge.h"
@@ -27,6 +28,8 @@ struct WebServerOptions {
 struct WebHandlers {
     // Runs on a thread of the server's own, one call at a time.
     SnapshotProvider snapshot;
+    // What applications have to say; runs after `snapshot` on the same thread. Null: nothing ever.
+    std::function<std::shared_ptr<const ApplicationSnapshot>()> application = nullptr;
     // Why the exporter is not ready, a line each; none: it is. Runs on the web thread, so it must not block.
     std::function<std::vector<std::string>()> problems = [] { return std::vector<std::string>{}; };
 };

@@ -37,6 +37,7 @@ std::span<const Metric> resource_rows();
 std::span<const Metric> tunnel_rows();
 std::span<const Metric> peer_rows();
 std::span<const Metric> certificate_rows();
+std::span<const Metric> application_rows();
 std::span<const Metric> exporter_rows();
 
 }  // namespace pangolin

@@ -31,6 +31,8 @@ libsqlite3-dev
 libpq-dev
 nlohmann-json3-dev
 prometheus-cpp-dev
+libprotobuf-dev
+libopentelemetry-proto-dev 1.5
 python3
 '
 package_sets[test]='
