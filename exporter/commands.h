@@ -1,6 +1,7 @@
 // What the program does by its subcommands. Each returns the exit code.
 #pragma once
 
+#include "exporter/application/application_metrics.h"
 #include "exporter/command_line.h"
 #include "exporter/configuration.h"
 #include "userspace/collector.h"
@@ -22,6 +23,9 @@ int top(const CommandLine& command_line, const Configuration& configuration);
 
 // The collector that the configuration asks for.
 CollectorOptions collector_options(const Configuration& configuration);
+
+// The registry of applications' metrics that the configuration asks for.
+ApplicationOptions application_options(const Configuration& configuration);
 
 // Where to listen: the command line wins over the file.
 std::vector<ListenAddress> listen_addresses(const CommandLine& command_line,

@@ -63,6 +63,8 @@ struct OtlpConfiguration {
     ListenAddress listen{"127.0.0.1", 4318};
     // Empty: no token is asked for.
     std::string token_file;
+    // A series is published for this long after it was pushed last.
+    std::chrono::milliseconds max_age = std::chrono::minutes(5);
 };
 
 struct ScrapeTarget {
@@ -73,9 +75,12 @@ struct ScrapeTarget {
 struct ApplicationConfiguration {
     OtlpConfiguration otlp;
     std::vector<ScrapeTarget> scrape;
+    // Families of the catalogue that applications own although the exporter measures them.
+    std::vector<std::string> prefer;
 };
 
 struct LimitsConfiguration {
+    // Of applications.
     std::uint32_t max_series = 200000;
     std::uint32_t max_peers = 16384;
     std::uint32_t max_targets = 65536;

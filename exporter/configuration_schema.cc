@@ -7,8 +7,10 @@
 #include <filesystem>
 #include <utility>
 
+#include "exporter/catalogue.h"
 #include "exporter/duration.h"
 #include "loader/base/number.h"
+#include "userspace/metadata/text.h"
 
 namespace pangolin {
 namespace {
@@ -27,6 +29,9 @@ constexpr std::int64_t greatest_series = 10'000'000;
 constexpr std::int64_t greatest_map = 1'048'576;
 constexpr auto least_refresh = std::chrono::seconds(1);
 constexpr auto greatest_refresh = std::chrono::hours(1);
+// SDKs push every minute by default.
+constexpr auto least_age = std::chrono::seconds(10);
+constexpr auto greatest_age = std::chrono::hours(24);
 
 Result<std::string> parse_netns(std::string_view text) {
     constexpr std::string_view pid = "pid:";
@@ -149,8 +154,27 @@ void read_otlp(YamlMapping otlp, const std::string& folder, OtlpConfiguration& v
     if (value.listen.port == 0)
         otlp.problem("listen", "has port 0", "Choose a port from 1 to 65535.");
     otlp.text("token_file", value.token_file);
+    otlp.parsed("max_age", value.max_age,
+                [](std::string_view text) { return parse_duration(text, least_age, greatest_age); });
     otlp.finish();
     value.token_file = resolve_path(folder, value.token_file);
+}
+
+void read_prefer(YamlMapping& application, std::vector<std::string>& prefer) {
+    std::vector<std::string_view> names;
+    for (const Metric& row : catalogue())
+        if (row.source != "S")
+            names.push_back(row.name);
+    application.texts("prefer", prefer);
+    for (std::size_t i = 0; i < prefer.size(); ++i) {
+        if (std::ranges::find(names, prefer[i]) != names.end())
+            continue;
+        const auto close = nearest(prefer[i], names);
+        application.problem_at(
+            "prefer", i, in_quotes(prefer[i]) + " is no family that can be given away",
+            close ? fmt::format("Did you mean '{}'? 'pangolin_exporter catalog' lists the families.", *close)
+                  : "'pangolin_exporter catalog' lists the families.");
+    }
 }
 
 void read_application(YamlMapping application, const std::string& folder, ApplicationConfiguration& value) {
@@ -169,6 +193,7 @@ void read_application(YamlMapping application, const std::string& folder, Applic
         entry.finish();
         value.scrape.push_back(std::move(target));
     }
+    read_prefer(application, value.prefer);
     application.finish();
 }
 
@@ -182,9 +207,10 @@ void read_limits(YamlMapping limits, LimitsConfiguration& value) {
 // Settings whose steps come later. A setting leaves this list with the step that uses it.
 std::vector<std::string> unused_settings(YamlMapping& metrics) {
     std::vector<std::string> warnings;
-    for (const char* key : {"http", "application"})
-        if (metrics.has(key))
-            warnings.push_back(fmt::format("metrics.{} is accepted but not used by this version", key));
+    if (metrics.has("http"))
+        warnings.emplace_back("metrics.http is accepted but not used by this version");
+    if (metrics.mapping("application").has("scrape"))
+        warnings.emplace_back("metrics.application.scrape is accepted but not used by this version");
     YamlMapping traefik = metrics.mapping("traefik");
     if (traefik.has("access_log"))
         warnings.emplace_back("metrics.traefik.access_log is accepted but not used by this version");

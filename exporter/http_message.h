@@ -2,23 +2,31 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
+#include <boost/beast/http/field.hpp>
 #include <boost/beast/http/status.hpp>
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "exporter/body.h"
 
 namespace pangolin {
 
-// A GET or HEAD; others do not reach a handler.
+// One of the methods that the service allows; others do not reach a handler.
 struct HttpRequest {
     // The target without query, and without scheme and authority where a client sent them.
     std::string path;
     bool head = false;
     std::string accept;
     std::string accept_encoding;
+    std::string authorization;
+    // Of the body, which only a service with room for one reads.
+    std::string content_type;
+    std::string content_encoding;
+    std::string body;
 };
 
 struct HttpAnswer {
@@ -29,6 +37,8 @@ struct HttpAnswer {
     std::unique_ptr<Body> body = nullptr;
     // Compress where the client allows it.
     bool compress = false;
+    // Beyond those that every answer has.
+    std::vector<std::pair<boost::beast::http::field, std::string>> headers = {};
     // Called when the last byte is written or the client is gone.
     std::shared_ptr<void> finished = nullptr;
 };

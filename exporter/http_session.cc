@@ -15,6 +15,7 @@
 #include <string>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "exporter/content_negotiation.h"
 #include "exporter/gzip_body.h"
@@ -34,6 +35,8 @@ using Header = http::response<http::empty_body>;
 // connection and could lose the answer.
 constexpr std::chrono::milliseconds linger_time{1'000};
 constexpr std::size_t linger_bytes = std::size_t{256} * 1024;
+// A body is read in such pieces.
+constexpr std::size_t body_block = std::size_t{16} * 1024;
 
 std::string http_date() {
     const std::time_t now = std::time(nullptr);
@@ -67,6 +70,32 @@ std::optional<HttpAnswer> answer_to_bad_request(error_code error) {
     return std::nullopt;
 }
 
+// Whether `name` is one of the names in "A, B".
+bool lists(std::string_view names, std::string_view name) {
+    while (!names.empty()) {
+        const std::size_t end = names.find(", ");
+        if (names.substr(0, end) == name)
+            return true;
+        names = end == std::string_view::npos ? "" : names.substr(end + 2);
+    }
+    return false;
+}
+
+// The part of one request in the memory that all bodies take.
+class BodyAccount {
+  public:
+    explicit BodyAccount(std::shared_ptr<std::size_t> all) : all_(std::move(all)) {}
+    BodyAccount(const BodyAccount&) = delete;
+    BodyAccount& operator=(const BodyAccount&) = delete;
+    ~BodyAccount() { *all_ -= mine_; }
+
+    std::size_t& operator*() { return mine_; }
+
+  private:
+    std::shared_ptr<std::size_t> all_;
+    std::size_t mine_ = 0;
+};
+
 // A `co_await` here is a whole statement, initializer or result, never part of a condition: of
 // `if (!co_await f())` g++ 12 makes code that traps.
 
@@ -87,6 +116,8 @@ class HttpSession {
             // Made anew for each request: a parser is good for one.
             http::request_parser<http::empty_body> parser;
             parser.header_limit(static_cast<std::uint32_t>(service_.limits.header_bytes));
+            // The header is read in any case; objection() judges the length.
+            parser.body_limit(boost::none);
             expires_after(service_.limits.header_time);
             error_code error;
             co_await http::async_read_header(stream_, buffer_, parser,
@@ -136,40 +167,101 @@ class HttpSession {
     }
 
     // True when the connection is good for another request.
-    asio::awaitable<bool> serve(const http::request_parser<http::empty_body>& parser) {
+    asio::awaitable<bool> serve(http::request_parser<http::empty_body>& parser) {
         const auto& request = parser.get();
         version_ = request.version();
         keep_alive_ = request.keep_alive();
+        const auto field = [&](http::field name) { return std::string(request[name]); };
         request_ = {.path = std::string(path_of({request.target().data(), request.target().size()})),
                     .head = request.method() == http::verb::head,
-                    .accept = std::string(request[http::field::accept]),
-                    .accept_encoding = std::string(request[http::field::accept_encoding])};
-        if (std::optional<HttpAnswer> error = objection(parser)) {
-            // Whatever follows may be a body, not a request.
-            if (!parser.is_done()) {
-                co_await refuse(std::move(*error));
-                co_return false;
-            }
+                    .accept = field(http::field::accept),
+                    .accept_encoding = field(http::field::accept_encoding),
+                    .authorization = field(http::field::authorization),
+                    .content_type = field(http::field::content_type),
+                    .content_encoding = field(http::field::content_encoding),
+                    .body = {}};
+        std::optional<HttpAnswer> error = objection(parser);
+        BodyAccount account(service_.bodies_bytes);
+        if (!error && !parser.is_done()) {
+            error = co_await read_body(parser, *account);
+        } else if (error && parser.is_done()) {
             const bool written = co_await write(std::move(*error));
             co_return written&& keep_alive_;
         }
+        if (error) {
+            // Whatever follows may be a body, not a request.
+            co_await refuse(std::move(*error));
+            co_return false;
+        }
         HttpAnswer answer = co_await service_.handler(request_);
+        // Not kept for as long as the connection waits for another.
+        std::string().swap(request_.body);
         const bool written = co_await write(std::move(answer));
         co_return written&& keep_alive_;
     }
 
     std::optional<HttpAnswer> objection(const http::request_parser<http::empty_body>& parser) const {
         const auto& request = parser.get();
-        if (!parser.is_done())
+        if (!parser.is_done() && service_.limits.body_bytes == 0)
             return HttpAnswer{.status = http::status::payload_too_large,
                               .text = "No request has a body here.\n"};
         if (version_ == 11 && request.count(http::field::host) != 1)
             return HttpAnswer{.status = http::status::bad_request,
                               .text = "HTTP/1.1 wants one header Host.\n"};
-        if (request.method() != http::verb::get && request.method() != http::verb::head)
+        const auto method = request.method_string();
+        if (!lists(service_.methods, {method.data(), method.size()}))
             return HttpAnswer{.status = http::status::method_not_allowed,
-                              .text = "Only GET and HEAD are served.\n"};
-        return std::nullopt;
+                              .text = "Methods served: " + std::string(service_.methods) + ".\n"};
+        if (service_.limits.body_bytes == 0)
+            return std::nullopt;
+        if (const auto length = parser.content_length(); length && *length > service_.limits.body_bytes)
+            return too_large();
+        return service_.objection ? service_.objection(request_) : std::nullopt;
+    }
+
+    HttpAnswer too_large() const {
+        return {
+            .status = http::status::payload_too_large,
+            .text = "The body is longer than " + std::to_string(service_.limits.body_bytes) + " bytes.\n"};
+    }
+
+    // None: it is in request_.
+    asio::awaitable<std::optional<HttpAnswer>> read_body(http::request_parser<http::empty_body>& header,
+                                                         std::size_t& in_memory) {
+        expires_after(service_.limits.body_time);
+        error_code error;
+        if (beast::iequals(header.get()[http::field::expect], "100-continue")) {
+            static constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
+            co_await asio::async_write(stream_, asio::buffer(go_on),
+                                       asio::redirect_error(asio::use_awaitable, error));
+        }
+        http::request_parser<http::buffer_body> parser(std::move(header));
+        parser.body_limit(service_.limits.body_bytes);
+        std::vector<char> block(body_block);
+        while (!error && !parser.is_done()) {
+            parser.get().body().data = block.data();
+            parser.get().body().size = block.size();
+            co_await http::async_read_some(stream_, buffer_, parser,
+                                           asio::redirect_error(asio::use_awaitable, error));
+            if (error == http::error::need_buffer)
+                error = {};
+            const std::size_t bytes = block.size() - parser.get().body().size;
+            if (*service_.bodies_bytes + bytes > service_.limits.all_bodies_bytes)
+                co_return HttpAnswer{.status = http::status::service_unavailable,
+                                     .text = "Too many bodies at a time.\n",
+                                     .headers = {{http::field::retry_after, "1"}}};
+            *service_.bodies_bytes += bytes;
+            in_memory += bytes;
+            request_.body.append(block.data(), bytes);
+        }
+        if (error == http::error::body_limit)
+            co_return too_large();
+        // The connection is cut off already; the answer is for those who count.
+        if (error == beast::error::timeout)
+            co_return HttpAnswer{.status = http::status::request_timeout, .text = "The body did not come.\n"};
+        if (error)
+            co_return HttpAnswer{.status = http::status::bad_request, .text = "The body is malformed.\n"};
+        co_return std::nullopt;
     }
 
     asio::awaitable<bool> write(HttpAnswer answer) {
@@ -184,7 +276,10 @@ class HttpSession {
         header.set(http::field::cache_control, "no-store");
         header.set("X-Content-Type-Options", "nosniff");
         if (answer.status == http::status::method_not_allowed)
-            header.set(http::field::allow, "GET, HEAD");
+            header.set(http::field::allow,
+                       beast::string_view(service_.methods.data(), service_.methods.size()));
+        for (const auto& [name, value] : answer.headers)
+            header.set(name, value);
         if (answer.content_type.starts_with("text/html"))
             header.set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'");
         if (answer.compress)
@@ -292,7 +387,8 @@ asio::awaitable<void> serve_http(asio::ip::tcp::socket socket, const HttpService
 asio::awaitable<void> refuse_http(asio::ip::tcp::socket socket, const HttpService& service,
                                   http::status status, std::string_view reason) {
     HttpSession<beast::tcp_stream> session(beast::tcp_stream(std::move(socket)), service);
-    HttpAnswer answer{.status = status, .text = std::string(reason)};
+    HttpAnswer answer{
+        .status = status, .text = std::string(reason), .headers = {{http::field::retry_after, "1"}}};
     co_await session.refuse(std::move(answer));
 }
 

@@ -7,6 +7,8 @@
 #include <chrono>
 #include <cstddef>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string_view>
 
 #include "exporter/http_message.h"
@@ -18,6 +20,12 @@ struct HttpLimits {
     std::size_t header_bytes = std::size_t{16} * 1024;
     // From a request's first byte to its header's last.
     std::chrono::milliseconds header_time{10'000};
+    // Of a request's body; 0: it must have none.
+    std::size_t body_bytes = 0;
+    // From the header's end to the body's last byte.
+    std::chrono::milliseconds body_time{20'000};
+    // Of all bodies that are being read or answered.
+    std::size_t all_bodies_bytes = std::size_t{64} * 1024 * 1024;
     // Between two requests. Longer than Prometheus' usual interval, so that it keeps its connection.
     std::chrono::milliseconds idle_time{130'000};
     // Without progress in writing a block of an answer, and for an answer as a whole.
@@ -28,15 +36,21 @@ struct HttpLimits {
 // What a session needs of its server. Outlives it.
 struct HttpService {
     HttpLimits limits;
+    // As the header Allow lists them.
+    std::string_view methods = "GET, HEAD";
+    // Null, or says before a request's body is read why it will not be served.
+    std::function<std::optional<HttpAnswer>(const HttpRequest& request)> objection = nullptr;
     HttpHandler handler;
     // Called for each answer with the request's path (empty for a request that could not be read).
     std::function<void(std::string_view path, unsigned status)> answered;
+    // Bytes of bodies in memory now. Only the thread that serves touches it.
+    std::shared_ptr<std::size_t> bodies_bytes = std::make_shared<std::size_t>(0);
 };
 
 // Serves requests until the client or a limit ends the connection.
 boost::asio::awaitable<void> serve_http(boost::asio::ip::tcp::socket socket, const HttpService& service);
 
-// Answers with an error that does not depend on the request, and closes.
+// Answers with an error that does not depend on the request and may be gone soon, and closes.
 boost::asio::awaitable<void> refuse_http(boost::asio::ip::tcp::socket socket, const HttpService& service,
                                          boost::beast::http::status status, std::string_view reason);
 

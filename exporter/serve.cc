@@ -1,8 +1,11 @@
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 
+#include "exporter/application/application_metrics.h"
+#include "exporter/application/otlp_receiver.h"
 #include "exporter/commands.h"
 #include "exporter/signals.h"
 #include "exporter/site_source.h"
@@ -31,6 +34,40 @@ std::vector<ListenAddress> listen_addresses(const CommandLine& command_line,
     return command_line.listen.empty() ? configuration.listen : command_line.listen;
 }
 
+ApplicationOptions application_options(const Configuration& configuration) {
+    ApplicationOptions options;
+    options.limits.series = configuration.limits.max_series;
+    options.limits.series_per_family =
+        std::min<std::size_t>(options.limits.series_per_family, configuration.limits.max_series);
+    options.prefer = configuration.application.prefer;
+    options.max_age = configuration.application.otlp.max_age;
+    return options;
+}
+
+namespace {
+
+// Null: switched off, or not possible, which the log says. The rest goes on without it: the port is one that
+// an OpenTelemetry collector may have for good reason.
+std::unique_ptr<OtlpReceiver> start_otlp(const OtlpConfiguration& configuration,
+                                         ApplicationMetrics& application) {
+    std::unique_ptr<OtlpReceiver> receiver;
+    if (configuration.enabled) {
+        auto started = OtlpReceiver::start(
+            {.listen = configuration.listen, .token_file = configuration.token_file}, application);
+        if (started)
+            receiver = std::move(*started);
+        else
+            spdlog::warn("application metrics are not received: {}", started.error().message());
+    }
+    application.set_own("pangolin_exporter_feature_enabled", {"otlp"}, receiver ? 1 : 0);
+    if (receiver)
+        for (const ListenAddress& address : receiver->addresses())
+            spdlog::info("receiving OTLP on http://{}/v1/metrics", address.to_string());
+    return receiver;
+}
+
+}  // namespace
+
 int serve(const CommandLine& command_line, const Configuration& configuration) {
     const TerminationSignals signals;
     if (const auto possible = require_host(); !possible) {
@@ -38,10 +75,13 @@ int serve(const CommandLine& command_line, const Configuration& configuration) {
         return exit_failure;
     }
     Collector collector(collector_options(configuration));
-    auto server = WebServer::start(
-        {.listen = listen_addresses(command_line, configuration),
-         .telemetry_path = command_line.telemetry_path},
-        {.snapshot = [&] { return collector.collect(); }, .problems = [&] { return collector.problems(); }});
+    ApplicationMetrics application(application_options(configuration));
+    const auto receiver = start_otlp(configuration.application.otlp, application);
+    auto server = WebServer::start({.listen = listen_addresses(command_line, configuration),
+                                    .telemetry_path = command_line.telemetry_path},
+                                   {.snapshot = [&] { return collector.collect(); },
+                                    .application = [&] { return application.collect(); },
+                                    .problems = [&] { return collector.problems(); }});
     if (!server) {
         spdlog::error("{}", server.error().message());
         return exit_failure;

@@ -1,238 +1,61 @@
 #include "exporter/web_server.h"
 
-#include <sys/socket.h>
-
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/ip/v6_only.hpp>
-#include <boost/asio/redirect_error.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
-#include <csignal>
 #include <exception>
-#include <thread>
-#include <tuple>
 #include <utility>
 
-#include "exporter/port_owner.h"
+#include "exporter/http_server.h"
 #include "exporter/self_metrics.h"
+#include "exporter/signals_blocked.h"
 #include "exporter/web_handlers.h"
 
 namespace pangolin {
 
-namespace {
-
-namespace asio = boost::asio;
-namespace http = boost::beast::http;
-using asio::ip::tcp;
-using boost::system::error_code;
-
-// Connections beyond the limit that are told so; yet more are closed without a word.
-constexpr unsigned max_refusals = 32;
-// After a failed accept (no descriptors left): the cause does not go away at once.
-constexpr std::chrono::milliseconds accept_pause{200};
-
-// The threads made while this lives, and this one, take no signals: those are main's business.
-class SignalsBlocked {
-  public:
-    SignalsBlocked() {
-        sigset_t all;
-        sigfillset(&all);
-        pthread_sigmask(SIG_BLOCK, &all, &before_);
-    }
-    SignalsBlocked(const SignalsBlocked&) = delete;
-    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-    ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-
-  private:
-    sigset_t before_{};
-};
-
-std::unexpected<Error> listen_failure(error_code error, const ListenAddress& address) {
-    const std::string port = std::to_string(address.port);
-    const std::string where = address.host.empty() ? "all addresses" : address.host;
-    if (error.value() == EADDRINUSE) {
-        const std::string owner = port_owner(address.port);
-        return failure("port " + port + " on " + where + " is in use" + (owner.empty() ? "" : " by " + owner),
-                       "Stop that program, or choose another port with metrics.port or --web.listen-address; "
-                       "applications with an OpenTelemetry SDK open 9464 by default as well.",
-                       error.value());
-    }
-    std::string hint;
-    if (error.value() == EADDRNOTAVAIL)
-        hint = "No interface of this host has that address; see metrics.listen and --web.listen-address.";
-    else if (error.value() == EACCES)
-        hint = "Ports below 1024 need CAP_NET_BIND_SERVICE.";
-    return failure("cannot listen on " + address.to_string() + ": " + error.message(), std::move(hint),
-                   error.value());
-}
-
-Result<tcp::acceptor> open_acceptor(asio::io_context& io, const tcp::endpoint& endpoint, bool v6_only,
-                                    const ListenAddress& address) {
-    try {
-        tcp::acceptor acceptor(io, endpoint.protocol());
-        acceptor.set_option(tcp::acceptor::reuse_address(true));
-        if (endpoint.protocol() == tcp::v6())
-            acceptor.set_option(asio::ip::v6_only(v6_only));
-        acceptor.bind(endpoint);
-        acceptor.listen();
-        return acceptor;
-    } catch (const boost::system::system_error& error) {
-        return listen_failure(error.code(), address);
-    }
-}
-
-Result<std::vector<tcp::acceptor>> open_acceptors(asio::io_context& io, const ListenAddress& address) {
-    std::vector<tcp::acceptor> acceptors;
-    if (address.host.empty()) {
-        // One socket for both families, where the kernel has IPv6.
-        Result<tcp::acceptor> both = open_acceptor(io, {tcp::v6(), address.port}, false, address);
-        if (!both && both.error().code != EADDRINUSE)
-            both = open_acceptor(io, {tcp::v4(), address.port}, false, address);
-        if (!both)
-            return std::unexpected(both.error());
-        acceptors.push_back(std::move(*both));
-        return acceptors;
-    }
-    error_code error;
-    const auto found = tcp::resolver(io).resolve(address.host, std::to_string(address.port), error);
-    if (error)
-        return failure("cannot listen on " + address.to_string() + ": " + error.message(),
-                       "Write an address of this host, such as 0.0.0.0 or ::1.");
-    for (const auto& entry : found) {
-        Result<tcp::acceptor> acceptor = open_acceptor(io, entry.endpoint(), true, address);
-        if (!acceptor)
-            return std::unexpected(acceptor.error());
-        acceptors.push_back(std::move(*acceptor));
-    }
-    return acceptors;
-}
-
-}  // namespace
-
 class WebServer::Implementation {
   public:
     Implementation(const WebServerOptions& options, WebHandlers handlers)
-        : max_connections_(options.max_connections), router_(io_, options, std::move(handlers), self_) {
-        service_.limits = options.limits;
-        service_.handler = [this](const HttpRequest& request) { return router_.answer(request); };
-        service_.answered = [this](std::string_view path, unsigned status) {
-            self_.count_response(router_.handler_name(path), status);
-        };
-    }
+        : server_({.max_connections = options.max_connections,
+                   .port_hint =
+                       "Stop that program, or choose another port with metrics.port or --web.listen-address; "
+                       "applications with an OpenTelemetry SDK open 9464 by default as well."},
+                  service(options),
+                  {.connections = [this](unsigned count) { self_.set_connections(count); },
+                   .rejected = [this] { self_.count_rejected_connection(); }}),
+          router_(server_.io(), options, std::move(handlers), self_) {}
     Implementation(const Implementation&) = delete;
     Implementation& operator=(const Implementation&) = delete;
     ~Implementation() { stop(); }
 
-    Result<void> listen(const std::vector<ListenAddress>& addresses) {
-        for (const ListenAddress& address : addresses) {
-            Result<std::vector<tcp::acceptor>> acceptors = open_acceptors(io_, address);
-            if (!acceptors)
-                return std::unexpected(acceptors.error());
-            for (tcp::acceptor& acceptor : *acceptors) {
-                const tcp::endpoint bound = acceptor.local_endpoint();
-                addresses_.push_back({.host = bound.address().to_string(), .port = bound.port()});
-                asio::co_spawn(io_, accept(std::move(acceptor)), rethrow);
-            }
-        }
-        return {};
-    }
-
-    void run() {
-        thread_ = std::thread([this] { io_.run(); });
-    }
+    HttpServer& server() { return server_; }
 
     void stop() {
-        io_.stop();
-        if (thread_.joinable())
-            thread_.join();
+        server_.stop();
         router_.stop();
     }
 
-    const std::vector<ListenAddress>& addresses() const { return addresses_; }
-
   private:
-    // An exception ends the session that it is from (out of memory), nothing else.
-    static void drop(const std::exception_ptr&) {}
-    // An acceptor has none to throw; one that does is a defect that must not pass as a server without a door.
-    static void rethrow(const std::exception_ptr& error) {
-        if (error)
-            std::rethrow_exception(error);
+    HttpService service(const WebServerOptions& options) {
+        HttpService service;
+        service.limits = options.limits;
+        service.handler = [this](const HttpRequest& request) { return router_.answer(request); };
+        service.answered = [this](std::string_view path, unsigned status) {
+            self_.count_response(router_.handler_name(path), status);
+        };
+        return service;
     }
 
-    asio::awaitable<void> accept(tcp::acceptor acceptor) {
-        for (;;) {
-            error_code error;
-            tcp::socket socket =
-                co_await acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
-            if (error) {
-                asio::steady_timer pause(io_, accept_pause);
-                co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
-                continue;
-            }
-            std::ignore = socket.set_option(tcp::no_delay(true), error);
-            take(std::move(socket));
-        }
-    }
-
-    void take(tcp::socket socket) {
-        if (connections_ < max_connections_) {
-            asio::co_spawn(io_, serve(std::move(socket)), drop);
-            return;
-        }
-        self_.count_rejected_connection();
-        if (refusals_ < max_refusals)
-            asio::co_spawn(io_, refuse(std::move(socket)), drop);
-    }
-
-    // Counts for as long as it lives.
-    class Count {
-      public:
-        explicit Count(unsigned& count) : count_(count) { ++count_; }
-        Count(const Count&) = delete;
-        Count& operator=(const Count&) = delete;
-        ~Count() { --count_; }
-
-      private:
-        unsigned& count_;
-    };
-
-    asio::awaitable<void> serve(tcp::socket socket) {
-        {
-            const Count count(connections_);
-            self_.set_connections(connections_);
-            co_await serve_http(std::move(socket), service_);
-        }
-        self_.set_connections(connections_);
-    }
-
-    asio::awaitable<void> refuse(tcp::socket socket) {
-        const Count count(refusals_);
-        co_await refuse_http(std::move(socket), service_, http::status::service_unavailable,
-                             "Too many connections.\n");
-    }
-
-    // The coroutines' frames refer to what stands above `io_`, and are destroyed with it, so it is the last
-    // but for those who refer to it.
-    unsigned max_connections_;
-    unsigned connections_ = 0;
-    unsigned refusals_ = 0;
+    // The server's coroutines refer to the first.
     SelfMetrics self_;
-    HttpService service_;
-    std::vector<ListenAddress> addresses_;
-    asio::io_context io_{1};
+    HttpServer server_;
     WebRouter router_;
-    std::thread thread_;
 };
 
 Result<std::unique_ptr<WebServer>> WebServer::start(const WebServerOptions& options, WebHandlers handlers) {
     try {
         const SignalsBlocked signals_blocked;
         auto implementation = std::make_unique<Implementation>(options, std::move(handlers));
-        if (Result<void> listening = implementation->listen(options.listen); !listening)
+        if (Result<void> listening = implementation->server().listen(options.listen); !listening)
             return std::unexpected(listening.error());
-        implementation->run();
+        implementation->server().run();
         return std::unique_ptr<WebServer>(new WebServer(std::move(implementation)));
     } catch (const std::exception& error) {
         return failure(std::string("cannot start the web server: ") + error.what());
@@ -245,7 +68,7 @@ WebServer::WebServer(std::unique_ptr<Implementation> implementation)
 WebServer::~WebServer() = default;
 
 const std::vector<ListenAddress>& WebServer::addresses() const {
-    return implementation_->addresses();
+    return implementation_->server().addresses();
 }
 
 void WebServer::stop() {

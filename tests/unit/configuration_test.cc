@@ -81,8 +81,9 @@ metrics:
   http: { enabled: false, cgroups: [/system.slice] }
   traefik: { acme: /etc/acme.json, api: "http://127.0.0.1:8080", access_log: logs/access.log }
   application:
-    otlp: { enabled: false, listen: "0.0.0.0:4400", token_file: token }
+    otlp: { enabled: false, listen: "0.0.0.0:4400", token_file: token, max_age: 90s }
     scrape: [{ name: gerbil, url: "http://127.0.0.1:3004/metrics" }]
+    prefer: [pangolin_tunnel_up]
   limits: { max_series: 1000, max_peers: 10, max_targets: "20" }
   state_dir: /run/state
 )");
@@ -107,6 +108,8 @@ metrics:
     EXPECT_FALSE(configuration.application.otlp.enabled);
     EXPECT_EQ(configuration.application.otlp.listen, (ListenAddress{"0.0.0.0", 4400}));
     EXPECT_EQ(configuration.application.otlp.token_file, folder.path("token"));
+    EXPECT_EQ(configuration.application.otlp.max_age, 90s);
+    EXPECT_THAT(configuration.application.prefer, ElementsAre("pangolin_tunnel_up"));
     ASSERT_EQ(configuration.application.scrape.size(), 1U);
     EXPECT_EQ(configuration.application.scrape[0].name, "gerbil");
     EXPECT_EQ(configuration.limits.max_series, 1000U);
@@ -264,6 +267,10 @@ const BadValue bad_values[] = {
     {"  traefik: {api: 'localhost:8080'}", "2:18", "'localhost:8080' is not a URL", "http://"},
     {"  application: {otlp: {listen: 'x:y'}}", "2:32", "the port is not a number", "HOST:PORT"},
     {"  application: {otlp: {listen: ':0'}}", "2:32", "has port 0", "1 to 65535"},
+    {"  application: {otlp: {max_age: 1s}}", "2:33", "out of range", "10s"},
+    {"  application: {prefer: [pangolin_tunel_up]}", "2:26", "'pangolin_tunel_up' is no family",
+     "Did you mean 'pangolin_tunnel_up'?"},
+    {"  application: {prefer: pangolin_exporter_build_info}", "2:25", "is no family", "catalog"},
     {"  application: {otpl: {}}", "2:17", "unknown key 'otpl'", "Did you mean 'otlp'?"},
     {"  application: {scrape: [{url: 'http://a/'}]}", "2:26",
      "metrics.application.scrape[0]: 'name' is missing", "gerbil"},

@@ -1,11 +1,7 @@
 #include "exporter/web_server.h"
 
-#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <sys/socket.h>
 
 #include <atomic>
 #include <chrono>
@@ -16,7 +12,7 @@
 #include <vector>
 
 #include "exporter/content_negotiation.h"
-#include "loader/base/unique_fd.h"
+#include "tests/support/http_client.h"
 #include "tests/support/random_snapshot.h"
 
 namespace pangolin {
@@ -28,52 +24,6 @@ using testing::Not;
 using testing::StartsWith;
 
 constexpr std::string_view get_health = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
-
-// A plain socket, so that tests can misbehave.
-class Client {
-  public:
-    explicit Client(std::uint16_t port) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-        sockaddr_in address{};
-        address.sin_family = AF_INET;
-        address.sin_port = htons(port);
-        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        EXPECT_EQ(::connect(fd_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    }
-
-    Client& send(std::string_view text) {
-        while (!text.empty()) {
-            const ssize_t sent = ::send(fd_.get(), text.data(), text.size(), MSG_NOSIGNAL);
-            if (sent <= 0)
-                break;
-            text.remove_prefix(static_cast<std::size_t>(sent));
-        }
-        return *this;
-    }
-    Client& end_sending() {
-        ::shutdown(fd_.get(), SHUT_WR);
-        return *this;
-    }
-
-    // Until `end` was seen, the server closes, or nothing came for 5 s.
-    std::string receive(std::string_view end = {}) {
-        std::string text;
-        char buffer[65536];
-        pollfd ready{.fd = fd_.get(), .events = POLLIN, .revents = 0};
-        while ((end.empty() || !text.contains(end)) && ::poll(&ready, 1, 5000) > 0) {
-            const ssize_t bytes = ::recv(fd_.get(), buffer, sizeof buffer, 0);
-            closed_ = bytes <= 0;
-            if (closed_)
-                break;
-            text.append(buffer, static_cast<std::size_t>(bytes));
-        }
-        return text;
-    }
-    bool closed() const { return closed_; }
-
-  private:
-    UniqueFd fd_;
-    bool closed_ = false;
-};
 
 class WebServerTest : public testing::Test {
   protected:
@@ -88,7 +38,7 @@ class WebServerTest : public testing::Test {
 
     // One request on a connection of its own.
     std::string request(std::string_view line, std::string_view headers = "") const {
-        Client client(port);
+        TestClient client(port);
         client.send(std::string(line) + "\r\nHost: x\r\nConnection: close\r\n" + std::string(headers) +
                     "\r\n");
         return client.receive();
@@ -145,7 +95,7 @@ TEST_F(WebServerTest, Metrics) {
 
 TEST_F(WebServerTest, Http10AnswerEndsWithTheConnection) {
     start();
-    const std::string answer = Client(port).send("GET /metrics HTTP/1.0\r\n\r\n").receive();
+    const std::string answer = TestClient(port).send("GET /metrics HTTP/1.0\r\n\r\n").receive();
     EXPECT_THAT(answer, StartsWith("HTTP/1.0 200 "));
     EXPECT_THAT(answer, Not(HasSubstr("Transfer-Encoding")));
     EXPECT_THAT(answer, HasSubstr("\r\n\r\n# HELP "));
@@ -181,7 +131,7 @@ TEST_F(WebServerTest, RefusesWhatItDoesNotServe) {
     };
     start();
     for (const Case& test : cases) {
-        Client client(port);
+        TestClient client(port);
         const std::string answer = client.send(test.request).end_sending().receive();
         EXPECT_THAT(answer, StartsWith(std::string("HTTP/1.1 ") + test.status)) << test.description;
         EXPECT_TRUE(client.closed()) << test.description;
@@ -203,7 +153,7 @@ TEST_F(WebServerTest, PipelinedRequestsOnOneConnection) {
     std::string requests;
     for (int i = 0; i < 100; ++i)
         requests += i % 10 ? get_health : "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
-    const std::string answers = Client(port).send(requests).end_sending().receive();
+    const std::string answers = TestClient(port).send(requests).end_sending().receive();
     std::size_t count = 0;
     for (std::size_t at = answers.find("HTTP/1.1 200"); at != std::string::npos;
          at = answers.find("HTTP/1.1 200", at + 1))
@@ -215,12 +165,12 @@ TEST_F(WebServerTest, GivesUpSlowClients) {
     options.limits.header_time = 200ms;
     options.limits.idle_time = 200ms;
     start();
-    Client silent(port);
-    Client slow(port);
-    Client idle(port);
+    TestClient silent(port);
+    TestClient slow(port);
+    TestClient idle(port);
     slow.send("GET / HTTP/1.1\r\nHo");
     EXPECT_TRUE(idle.send(get_health).receive("ok\n").ends_with("ok\n"));
-    for (Client* const client : {&silent, &slow, &idle}) {
+    for (TestClient* const client : {&silent, &slow, &idle}) {
         EXPECT_EQ(client->receive(), "");
         EXPECT_TRUE(client->closed());
     }
@@ -231,7 +181,7 @@ TEST_F(WebServerTest, GivesUpAClientThatDoesNotRead) {
     options.max_scrapes = 1;
     provider = [snapshot = random_snapshot(1, {.sites = 20000})] { return snapshot; };
     start();
-    Client lazy(port);
+    TestClient lazy(port);
     lazy.send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
     std::this_thread::sleep_for(100ms);
     EXPECT_THAT(request("GET /metrics HTTP/1.1"), StartsWith("HTTP/1.1 503 "));
@@ -246,10 +196,10 @@ TEST_F(WebServerTest, GivesUpAClientThatDoesNotRead) {
 TEST_F(WebServerTest, LimitsConnections) {
     options.max_connections = 3;
     start();
-    std::vector<Client> clients;
+    std::vector<TestClient> clients;
     for (int i = 0; i < 3; ++i)
         clients.emplace_back(port).send(get_health).receive("ok\n");
-    EXPECT_THAT(Client(port).send(get_health).receive(), StartsWith("HTTP/1.1 503 "));
+    EXPECT_THAT(TestClient(port).send(get_health).receive(), StartsWith("HTTP/1.1 503 "));
     clients.clear();
     std::string answer;
     for (int i = 0; i < 50 && !answer.starts_with("HTTP/1.1 200"); ++i) {
@@ -270,14 +220,14 @@ TEST_F(WebServerTest, ScrapesShareOneCollection) {
         return snapshot;
     };
     start();
-    std::vector<Client> clients;
+    std::vector<TestClient> clients;
     for (int i = 0; i < 8; ++i)
         clients.emplace_back(port).send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
     // Meanwhile the web thread answers.
     EXPECT_THAT(request("GET /healthz HTTP/1.1"), StartsWith("HTTP/1.1 200 "));
     std::this_thread::sleep_for(50ms);
     go = true;
-    for (Client& client : clients)
+    for (TestClient& client : clients)
         EXPECT_THAT(client.receive("\r\n0\r\n\r\n"), HasSubstr("process_max_fds"));
     EXPECT_EQ(calls, 1);
 }
@@ -329,7 +279,7 @@ TEST_F(WebServerTest, SeveralAddresses) {
     ASSERT_EQ((*result)->addresses().size(), 3U);
     EXPECT_EQ((*result)->addresses()[1].host, "127.0.0.2");
     for (const std::size_t reachable : {0U, 2U})
-        EXPECT_THAT(Client((*result)->addresses()[reachable].port).send(get_health).receive("ok\n"),
+        EXPECT_THAT(TestClient((*result)->addresses()[reachable].port).send(get_health).receive("ok\n"),
                     HasSubstr("200"));
 }
 
@@ -340,7 +290,7 @@ TEST_F(WebServerTest, StopsWhileEverythingIsGoingOn) {
     };
     for (int i = 0; i < 10; ++i) {
         start();
-        std::vector<Client> clients;
+        std::vector<TestClient> clients;
         for (const std::string_view text :
              {"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", "GET /me", "", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"})
             clients.emplace_back(port).send(text);

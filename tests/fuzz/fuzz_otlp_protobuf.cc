@@ -1,0 +1,10 @@
+// Bodies of POST /v1/metrics, in binary protobuf.
+#include <cstddef>
+#include <cstdint>
+
+#include "tests/fuzz/fuzz_otlp.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    pangolin::fuzz_otlp({reinterpret_cast<const char*>(data), size}, pangolin::OtlpEncoding::protobuf);
+    return 0;
+}
