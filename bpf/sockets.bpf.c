@@ -250,6 +250,11 @@ static __always_inline enum socket_failure failure_of(const struct sock_common* 
     }
 }
 
+static __always_inline void count_unreachable(struct socket_counts* counts, __u32 times) {
+    __sync_fetch_and_add(&counts->attempts, times);
+    __sync_fetch_and_add(&counts->failures[SOCKET_FAILURE_UNREACHABLE], times);
+}
+
 static __always_inline void establish(struct socket_record* record, struct socket_counts* counts) {
     record->flags |= SOCKET_ESTABLISHED;
     record->begun_ns = bpf_ktime_get_ns();
@@ -290,6 +295,7 @@ SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(socket_dials, struct sock* sk, int old_state, int new_state) {
     const struct sock_common* common = (const struct sock_common*)sk;
     const struct socket_target* target;
+    const struct dialled_socket* tries;
     struct socket_record record = {};
     struct socket_counts* counts;
     __u64 key;
@@ -304,7 +310,12 @@ int BPF_PROG(socket_dials, struct sock* sk, int old_state, int new_state) {
         return 0;
     __sync_fetch_and_add(&counts->attempts, 1);
     key = can_make_cookies ? bpf_get_socket_cookie(sk) : key_of(common);
-    bpf_map_delete_elem(&dialled, &key);
+    tries = bpf_map_lookup_elem(&dialled, &key);
+    if (tries) {
+        /* All but this one came to nothing. */
+        count_unreachable(counts, tries->times - 1);
+        bpf_map_delete_elem(&dialled, &key);
+    }
     fill_record(&record, common, target);
     if (bpf_map_update_elem(&sockets, &key, &record, BPF_ANY))
         count_loss(SOCKET_LOSS_SOCKETS_FULL);
@@ -363,10 +374,8 @@ int BPF_PROG(socket_gone, struct sock* sk) {
         return 0;
     target = find_target(&attempt->service, netns_of(common));
     counts = target ? counts_of(target->index) : NULL;
-    if (counts) {
-        __sync_fetch_and_add(&counts->attempts, attempt->times);
-        __sync_fetch_and_add(&counts->failures[SOCKET_FAILURE_UNREACHABLE], attempt->times);
-    }
+    if (counts)
+        count_unreachable(counts, attempt->times);
     bpf_map_delete_elem(&dialled, &key);
     return 0;
 }

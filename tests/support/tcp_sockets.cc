@@ -44,8 +44,8 @@ UniqueFd connected(const char* to, std::uint16_t port) {
     return socket;
 }
 
-UniqueFd listen_on_all(int fast_open) {
-    const Address any = address("::", listening);
+UniqueFd listen_on_all(int fast_open, std::uint16_t port) {
+    const Address any = address("::", port);
     UniqueFd socket(tcp_socket(any));
     const int yes = 1;
     ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);

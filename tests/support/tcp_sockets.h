@@ -29,8 +29,8 @@ int connect_to(int socket, const Address& to);
 int tcp_socket(const Address& of, int flags = 0);
 // Empty, with errno, when the connection fails.
 UniqueFd connected(const char* to, std::uint16_t port = listening);
-// On `listening`, for IPv4 as well; with a queue for TCP Fast Open if `fast_open` is not 0.
-UniqueFd listen_on_all(int fast_open = 0);
+// For IPv4 as well; with a queue for TCP Fast Open if `fast_open` is not 0.
+UniqueFd listen_on_all(int fast_open = 0, std::uint16_t port = listening);
 UniqueFd accepted(const UniqueFd& listener);
 // Both ends of a connection. The client closes first.
 struct ConnectionPair {
