@@ -109,7 +109,7 @@ static __noinline struct socket_counts* counts_of(__u32 index) {
 
 /* 0 for a socket that was never given a key: no record can be of it. */
 static __always_inline __u64 key_of(const struct sock_common* sk) {
-    __u64 cookie = BPF_CORE_READ(sk, skc_cookie.counter);
+    __u64 cookie = sk->skc_cookie.counter;
     return cookie || can_make_cookies ? cookie : (__u64)sk;
 }
 
@@ -152,7 +152,7 @@ static __noinline const struct socket_target* target_of(const struct sock_common
 
     if (!read_remote_address(sk, (struct in6_addr*)&service.address))
         return NULL;
-    service.port = bpf_ntohs(BPF_CORE_READ(sk, skc_dport));
+    service.port = bpf_ntohs(sk->skc_dport);
     return find_target(&service, netns_of(sk));
 }
 
@@ -160,7 +160,7 @@ static __noinline const struct socket_target* target_of(const struct sock_common
  * our FIN once it was sent: it is the last that is written. */
 static __always_inline __u64 received_bytes(const struct sock_common* sk) {
     __u64 received = BPF_CORE_READ((const struct tcp_sock*)sk, bytes_received);
-    return received - (BPF_CORE_READ(sk, skc_flags) >> SOCK_DONE_BIT & 1);
+    return received - (sk->skc_flags >> SOCK_DONE_BIT & 1);
 }
 
 static __always_inline __u64 sent_bytes(const struct sock_common* sk, int state) {
@@ -211,13 +211,13 @@ static __always_inline bool is_early(const struct sock_common* sk, int state,
 
 static __always_inline enum socket_end end_of(const struct sock_common* sk, int state,
                                               const struct socket_record* record) {
-    bool closed_here = BPF_CORE_READ(sk, skc_flags) >> SOCK_DEAD_BIT & 1;
+    bool closed_here = sk->skc_flags >> SOCK_DEAD_BIT & 1;
     bool in_use = state == BPF_TCP_ESTABLISHED || state == BPF_TCP_CLOSE_WAIT ||
                   ((state == BPF_TCP_FIN_WAIT1 || state == BPF_TCP_FIN_WAIT2) && !closed_here);
 
     if (record->end != SOCKET_END_ORDINARY || !in_use)
         return record->end;
-    switch (BPF_CORE_READ((const struct sock*)sk, sk_err)) {
+    switch (((const struct sock*)sk)->sk_err) {
         case 0:            /* closed by the proxy */
         case ECONNABORTED: /* by an administrator (ss -K) */
         case EPIPE:        /* reset after the far end's FIN, which says how it ended */
@@ -234,11 +234,11 @@ static __always_inline enum socket_end end_of(const struct sock_common* sk, int 
 static __always_inline enum socket_failure failure_of(const struct sock_common* sk) {
     const struct tcp_sock* tcp = (const struct tcp_sock*)sk;
 
-    switch (BPF_CORE_READ((const struct sock*)sk, sk_err)) {
+    switch (((const struct sock*)sk)->sk_err) {
         case 0:
         case ECONNABORTED: /* by an administrator (ss -K) */
         case ECONNRESET:   /* the program disconnected the socket */
-            if (BPF_CORE_READ((const struct sock*)sk, sk_err_soft) || !BPF_CORE_READ(tcp, segs_out))
+            if (((const struct sock*)sk)->sk_err_soft || !BPF_CORE_READ(tcp, segs_out))
                 return SOCKET_FAILURE_UNREACHABLE;
             return BPF_CORE_READ(tcp, total_retrans) ? SOCKET_FAILURE_TIMEOUT : SOCKET_FAILURE_ABANDONED;
         case ECONNREFUSED:
@@ -300,7 +300,7 @@ int BPF_PROG(socket_dials, struct sock* sk, int old_state, int new_state) {
     struct socket_counts* counts;
     __u64 key;
 
-    if (new_state != BPF_TCP_SYN_SENT || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+    if (new_state != BPF_TCP_SYN_SENT || sk->sk_protocol != IPPROTO_TCP)
         return 0;
     target = target_of(common);
     if (!target)
@@ -443,7 +443,7 @@ static __always_inline void adopt(struct sock_common* sk, int state) {
     struct socket_counts* counts;
     __u64 key;
 
-    if (!target || state == BPF_TCP_SYN_SENT || BPF_CORE_READ(sk, skc_flags) >> SOCK_DEAD_BIT & 1)
+    if (!target || state == BPF_TCP_SYN_SENT || sk->skc_flags >> SOCK_DEAD_BIT & 1)
         return;
     counts = counts_of(target->index);
     if (!counts)
@@ -468,7 +468,7 @@ int socket_sample(struct bpf_iter__tcp* context) {
 
     if (!sk)
         return 0;
-    state = BPF_CORE_READ(sk, skc_state);
+    state = sk->skc_state;
     if (!is_connection(state))
         return 0;
     record = record_of(sk);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Reading TCP sockets in tracing programs. */
+/* Reading TCP sockets in tracing programs. The pointers are arguments of such a program, so that the verifier
+ * knows what they point to and lets it be read without a helper; all that lies beyond struct sock needs one.
+ */
 #ifndef PANGOLIN_BPF_TCP_SOCKETS_BPF_H
 #define PANGOLIN_BPF_TCP_SOCKETS_BPF_H
 
@@ -31,19 +33,20 @@ static __always_inline bool is_mapped_v4(const struct in6_addr* address) {
 
 /* IPv4 in mapped form, which is also that of IPv6 sockets connected to IPv4 addresses. */
 static __always_inline bool read_remote_address(const struct sock_common* sk, struct in6_addr* address) {
-    switch (BPF_CORE_READ(sk, skc_family)) {
+    switch (sk->skc_family) {
         case FAMILY_INET:
-            map_v4_address(address, BPF_CORE_READ(sk, skc_daddr));
+            map_v4_address(address, sk->skc_daddr);
             return true;
         case FAMILY_INET6:
-            return !BPF_CORE_READ_INTO(address, sk, skc_v6_daddr);
+            *address = sk->skc_v6_daddr;
+            return true;
         default:
             return false;
     }
 }
 
 static __always_inline __u32 netns_of(const struct sock_common* sk) {
-    return BPF_CORE_READ(sk, skc_net.net, ns.inum);
+    return sk->skc_net.net->ns.inum;
 }
 
 /* Smoothed, in microseconds; 0 before the first sample. */
