@@ -37,11 +37,14 @@ class Samples {
 // or the whole snapshot where a family is small.
 using EmitSite = void (*)(const SiteSnapshot&, const SnapshotView&, Samples&);
 using EmitResource = void (*)(const ResourceAccount&, const SnapshotView&, Samples&);
+using EmitTarget = void (*)(const TargetAccount&, const SnapshotView&, Samples&);
+using EmitBackend = void (*)(const BackendAccount&, const SnapshotView&, Samples&);
 using EmitPeer = void (*)(const PeerSnapshot&, const SnapshotView&, Samples&);
 using EmitSnapshot = void (*)(const SnapshotView&, Samples&);
 // Not in the snapshot: kept by SelfMetrics (source S) or measured by applications (source A).
 struct EmitNothing {};
-using Emit = std::variant<EmitNothing, EmitSite, EmitResource, EmitPeer, EmitSnapshot>;
+using Emit =
+    std::variant<EmitNothing, EmitSite, EmitResource, EmitTarget, EmitBackend, EmitPeer, EmitSnapshot>;
 
 // Label names of one family, fixed at compile time.
 class LabelNames {

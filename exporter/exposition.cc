@@ -273,6 +273,10 @@ bool Exposition::write_own(const Metric& metric) {
         return each(snapshot_->sites, *per_site);
     if (const auto* const per_resource = std::get_if<EmitResource>(&metric.emit))
         return each(snapshot_->resources, *per_resource);
+    if (const auto* const per_target = std::get_if<EmitTarget>(&metric.emit))
+        return each(snapshot_->targets, *per_target);
+    if (const auto* const per_backend = std::get_if<EmitBackend>(&metric.emit))
+        return each(snapshot_->backends, *per_backend);
     if (const auto* const per_peer = std::get_if<EmitPeer>(&metric.emit))
         return each(snapshot_->peers, *per_peer);
     if (const auto* const once = std::get_if<EmitSnapshot>(&metric.emit))

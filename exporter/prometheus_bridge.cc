@@ -93,6 +93,14 @@ struct EmitAll {
         for (const ResourceAccount& resource : view.snapshot().resources)
             emit(resource, view, samples);
     }
+    void operator()(EmitTarget emit) const {
+        for (const TargetAccount& target : view.snapshot().targets)
+            emit(target, view, samples);
+    }
+    void operator()(EmitBackend emit) const {
+        for (const BackendAccount& backend : view.snapshot().backends)
+            emit(backend, view, samples);
+    }
     void operator()(EmitPeer emit) const {
         for (const PeerSnapshot& peer : view.snapshot().peers)
             emit(peer, view, samples);

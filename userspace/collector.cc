@@ -17,11 +17,13 @@ constexpr std::chrono::milliseconds shortest_poll_interval{1000};
 constexpr std::chrono::milliseconds longest_poll_interval{2000};
 // In between, this many times a poll's CPU time passes before the next one.
 constexpr int pause_per_poll = 100;
+// Proxies are mostly where tunnels are; the others are looked for at this interval.
+constexpr std::chrono::seconds proxy_search_interval{5};
 // A source of sites that cannot be read at the start gets this long before traffic counts as unassigned.
 constexpr std::chrono::seconds patience_for_sites{60};
 // Published as off while there is no interface.
-constexpr std::array feature_names{"tcx", "clsact", "handshakes_module", "handshakes_underlay",
-                                   "tcp", "drops"};
+constexpr std::array feature_names{"tcx",   "clsact", "handshakes_module", "handshakes_underlay", "tcp",
+                                   "drops", "sockets"};
 
 Error no_interface(const std::string& netns) {
     return {.what = netns == "auto" ? "no WireGuard interface in any network namespace"
@@ -71,6 +73,7 @@ Collector::Collector(CollectorOptions options)
       namespaces_(options_.netns),
       interfaces_(options_.interfaces),
       sites_(no_sites()),
+      sockets_(options_.limits.max_targets),
       sites_state_(options_.sites ? options_.sites->name() : "sites") {}
 
 Collector::~Collector() {
@@ -86,6 +89,7 @@ Collector::~Collector() {
 
 void Collector::start() {
     started_ = std::chrono::steady_clock::now();
+    sockets_.attach();
     if (options_.sites)
         refresh_sites();
     discover();
@@ -152,9 +156,22 @@ void Collector::set_sites(std::shared_ptr<const SiteIndex> sites) {
     site_accounts_.clear();
     for (const Site& site : sites_->directory()->sites)
         site_accounts_.push_back(&ledger_.sites.of(site.site_id));
+    backend_checks_.follow(*sites_->directory(), ledger_);
+}
+
+// Outside the lock: there may be thousands of processes.
+void Collector::find_proxies_now_and_then() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now < next_proxy_search_)
+        return;
+    next_proxy_search_ = now + proxy_search_interval;
+    std::vector<NetworkNamespace> proxies = find_proxies();
+    const std::lock_guard lock(mutex_);
+    sockets_.set_proxies(std::move(proxies));
 }
 
 void Collector::discover() {
+    find_proxies_now_and_then();
     Result<std::vector<WireGuardInterface>> found;
     if (const auto namespaces = namespaces_.find())
         found = interfaces_.find(*namespaces);
@@ -235,6 +252,8 @@ void Collector::poll() {
     const PollTime now = PollTime::now();
     ledger_.begin_poll();
     const Result<void> reads = poll_monitors(now);
+    poll_sockets(now);
+    backend_checks_.apply();
     ledger_.end_poll(now.steady);
     update_states(reads);
 }
@@ -260,6 +279,13 @@ Result<void> Collector::poll_monitors(const PollTime& now) {
         wake_.notify_all();
     }
     return reads;
+}
+
+void Collector::poll_sockets(const PollTime& now) {
+    std::vector<CountedTunnels> tunnels;
+    for (const auto& monitor : monitors_)
+        tunnels.push_back({monitor->public_key(), monitor->interface().netns});
+    sockets_.poll(sites_to_credit(now), tunnels, ledger_, now.steady);
 }
 
 void Collector::update_states(const Result<void>& reads) {
@@ -336,6 +362,8 @@ void Collector::describe_sites(Snapshot& snapshot) const {
 
 void Collector::describe_resources(Snapshot& snapshot) const {
     snapshot.resources = ledger_.resources.resources();
+    snapshot.targets = ledger_.resources.targets();
+    snapshot.backends = ledger_.resources.backends();
     for (const auto& [client_id, traffic] : ledger_.clients)
         snapshot.clients.push_back({client_id, traffic});
 }
@@ -345,6 +373,7 @@ void Collector::describe_losses(Snapshot& snapshot) const {
     HealthLosses health = ended_health_losses_;
     std::uint64_t refused_peers = ended_refused_peers_;
     std::uint64_t refused_targets = ended_refused_targets_;
+    const SocketLosses sockets = sockets_.losses();
     for (const auto& monitor : monitors_) {
         sum += monitor->losses();
         health += monitor->health_losses();
@@ -359,6 +388,10 @@ void Collector::describe_losses(Snapshot& snapshot) const {
         {"target_counters", "max_targets", refused_targets},
         {"first_fragments", "missing", sum.loss[TRAFFIC_LOSS_FRAGMENT]},
         {"udp_flows", "full", sum.loss[TRAFFIC_LOSS_FLOWS_FULL]},
+        {"socket_counts", "full", sockets.counts_full},
+        {"sockets", "full", sockets.sockets_full},
+        {"sockets", "end_missed", sockets.ends_missed},
+        {"socket_targets", "max_targets", sockets_.refused_targets()},
         {"handshakes", "full", health.handshakes},
         {"handshake_counts", "full", health.handshake_counts},
         {"tcp_counts", "full", health.tcp},
@@ -377,6 +410,7 @@ std::shared_ptr<const Snapshot> Collector::collect() {
         snapshot->add_feature(feature, false);
     for (const auto& monitor : monitors_)
         monitor->describe(*snapshot);
+    sockets_.describe(*snapshot);
     describe_sites(*snapshot);
     describe_resources(*snapshot);
     describe_losses(*snapshot);

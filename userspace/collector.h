@@ -12,12 +12,14 @@
 #include <thread>
 #include <vector>
 
+#include "userspace/backend_checks.h"
 #include "userspace/interface_monitor.h"
 #include "userspace/ledger.h"
 #include "userspace/metadata/site_directory.h"
 #include "userspace/site_index.h"
 #include "userspace/snapshot.h"
 #include "userspace/snapshot_part.h"
+#include "userspace/socket_monitor.h"
 #include "userspace/source_state.h"
 
 namespace pangolin {
@@ -31,7 +33,7 @@ struct CollectorOptions {
     // Null: no sites are known and all traffic is unassigned.
     std::unique_ptr<SiteSource> sites;
     std::chrono::milliseconds metadata_refresh{std::chrono::seconds(10)};
-    // For each interface.
+    // For each interface; max_targets also for the sockets of the host.
     MonitorLimits limits;
     // Whatever else is to be in snapshots.
     std::vector<std::shared_ptr<SnapshotPart>> parts;
@@ -70,6 +72,8 @@ class Collector {
     void add_new(const std::vector<WireGuardInterface>& found);
     void poll();
     Result<void> poll_monitors(const PollTime& now);
+    void poll_sockets(const PollTime& now);
+    void find_proxies_now_and_then();
     void update_states(const Result<void>& reads);
     void end_monitor(InterfaceMonitor& monitor);
     // What the monitors are to credit to: null while it is too early to say that sites are unknown.
@@ -86,12 +90,15 @@ class Collector {
     // Used by start() and then by the poll thread alone.
     NetworkNamespaceFinder namespaces_;
     WireGuardInterfaceFinder interfaces_;
+    std::chrono::steady_clock::time_point next_proxy_search_;
 
     // Serialises collections and guards all below.
     mutable std::mutex mutex_;
     std::shared_ptr<const SiteIndex> sites_;
     std::vector<std::unique_ptr<InterfaceMonitor>> monitors_;
     Ledger ledger_;
+    SocketMonitor sockets_;
+    BackendChecks backend_checks_;
     // Accounts of the directory's sites, in its order.
     std::vector<SiteAccount*> site_accounts_;
     SiteAccount& unassigned_account_{ledger_.sites.of(unassigned_site_id)};

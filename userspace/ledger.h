@@ -24,7 +24,10 @@ struct Ledger {
         sites.begin_poll();
         resources.begin_poll();
     }
-    void end_poll(std::chrono::steady_clock::time_point now) { sites.end_poll(now); }
+    void end_poll(std::chrono::steady_clock::time_point now) {
+        sites.end_poll(now);
+        resources.end_poll(now);
+    }
 };
 
 }  // namespace pangolin

@@ -125,8 +125,10 @@ struct Snapshot {
     // Keeps every `site` pointer below alive.
     std::shared_ptr<const SiteDirectory> directory;
     std::vector<SiteSnapshot> sites;
-    // In the order of site_id and resource_id.
+    // In the order of their labels.
     std::vector<ResourceAccount> resources;
+    std::vector<TargetAccount> targets;
+    std::vector<BackendAccount> backends;
     std::vector<ClientSnapshot> clients;
     std::vector<PeerSnapshot> peers;
     std::vector<InterfaceSnapshot> interfaces;

@@ -32,6 +32,10 @@ void emit_backend_info(const SnapshotView& view, Samples& samples) {
         samples.add({backend, site_id, resource_id, real}, std::uint64_t{1});
 }
 
+// In the order of enum ConnectionError.
+constexpr std::array<std::string_view, connection_errors> error_names{"connect_timeout", "connect_refused",
+                                                                      "reset", "early_close", "unreachable"};
+
 constexpr auto rows = std::to_array<Metric>({
     {.name = "pangolin_resource_info",
      .type = MetricType::info,
@@ -49,7 +53,8 @@ constexpr auto rows = std::to_array<Metric>({
      .type = MetricType::counter,
      .unit = "bytes",
      .labels = {"site_id", "resource_id", "direction"},
-     .help = "Bytes of IP packets to and from the resource's targets at a site, IP headers included.",
+     .help = "Bytes to and from the resource's targets at a site: of IP packets in the tunnel, headers "
+             "included, or for a local site TCP payload.",
      .source = "K",
      .emit =
          [](const ResourceAccount& resource, const SnapshotView&, Samples& samples) {
@@ -63,13 +68,54 @@ constexpr auto rows = std::to_array<Metric>({
     {.name = "pangolin_resource_active_connections",
      .type = MetricType::gauge,
      .labels = {"site_id", "resource_id", "protocol"},
-     .help = "Connections in use to the resource's targets at a site: udp, the flows of the last 60 seconds.",
+     .help = "Connections in use to the resource's targets at a site: tcp, those established; udp, the flows "
+             "of the last 60 seconds.",
      .source = "K",
      .emit =
          [](const ResourceAccount& resource, const SnapshotView&, Samples& samples) {
+             if (resource.tcp_connections)
+                 samples.add({resource.labels->site_id, resource.labels->resource_id, "tcp"},
+                             *resource.tcp_connections);
              if (resource.udp_flows)
                  samples.add({resource.labels->site_id, resource.labels->resource_id, "udp"},
                              *resource.udp_flows);
+         }},
+    {.name = "pangolin_resource_errors_total",
+     .type = MetricType::counter,
+     .labels = {"site_id", "resource_id", "backend", "error_type"},
+     .help = "Connections to the resource's backends that failed or ended before their time, by cause.",
+     .source = "K",
+     .emit =
+         [](const TargetAccount& target, const SnapshotView&, Samples& samples) {
+             for (std::size_t error = 0; error < connection_errors; ++error)
+                 if (target.errors[error] > 0)
+                     samples.add({target.labels->site_id, target.labels->resource_id, target.labels->backend,
+                                  error_names[error]},
+                                 target.errors[error]);
+         }},
+    {.name = "pangolin_backend_connection_errors_total",
+     .type = MetricType::counter,
+     .labels = {"backend", "site_id", "error_type"},
+     .help = "Connections to the backend that failed or ended before their time, by cause.",
+     .source = "K",
+     .emit =
+         [](const BackendAccount& backend, const SnapshotView&, Samples& samples) {
+             for (std::size_t error = 0; error < connection_errors; ++error)
+                 if (backend.errors[error] > 0)
+                     samples.add({backend.labels->backend, backend.labels->site_id, error_names[error]},
+                                 backend.errors[error]);
+         }},
+    {.name = "pangolin_backend_health_status",
+     .type = MetricType::gauge,
+     .labels = {"backend", "site_id"},
+     .help = "1 when the backend is healthy: by Pangolin's health check where it has one and the tunnel is "
+             "up, else by the connections of the last minute.",
+     .source = "DK",
+     .emit =
+         [](const BackendAccount& backend, const SnapshotView&, Samples& samples) {
+             if (backend.healthy)
+                 samples.add({backend.labels->backend, backend.labels->site_id},
+                             zero_or_one(*backend.healthy));
          }},
     {.name = "pangolin_client_bandwidth_bytes_total",
      .type = MetricType::counter,

@@ -89,6 +89,20 @@ inline void add_counted(std::mt19937_64& random, const RandomSnapshotOptions& op
                 count = {.packets = random() >> 30, .bytes = random() >> 20};
             if (i == 0 || random() % 2 == 0)
                 resource.udp_flows = random() % 100;
+            if (random() % 2 == 0)
+                resource.tcp_connections = random() % 100;
+            auto& target = snapshot.targets.emplace_back();
+            target.labels = std::make_shared<const TargetLabels>(
+                TargetLabels{.site_id = resource.labels->site_id,
+                             .resource_id = resource.labels->resource_id,
+                             .backend = "100.89.128.4:" + std::to_string(40000 + i)});
+            auto& backend = snapshot.backends.emplace_back();
+            backend.labels = std::make_shared<const BackendLabels>(
+                BackendLabels{.site_id = target.labels->site_id, .backend = target.labels->backend});
+            for (std::size_t error = 0; error < connection_errors; ++error)
+                backend.errors[error] = target.errors[error] = 1 + random() % 9;
+            if (i == 0 || random() % 3 != 0)
+                backend.healthy = random() % 2 == 0;
         }
     }
     for (const char* client : {"calm-crab", "\"odd\" crab"}) {

@@ -55,6 +55,12 @@ void record(const Metric& metric, const Snapshot& snapshot, Recorder& recorder) 
     else if (const auto* const resource = std::get_if<EmitResource>(&metric.emit))
         for (const ResourceAccount& element : snapshot.resources)
             (*resource)(element, view, recorder);
+    else if (const auto* const target = std::get_if<EmitTarget>(&metric.emit))
+        for (const TargetAccount& element : snapshot.targets)
+            (*target)(element, view, recorder);
+    else if (const auto* const backend = std::get_if<EmitBackend>(&metric.emit))
+        for (const BackendAccount& element : snapshot.backends)
+            (*backend)(element, view, recorder);
     else if (const auto* const peer = std::get_if<EmitPeer>(&metric.emit))
         for (const PeerSnapshot& element : snapshot.peers)
             (*peer)(element, view, recorder);
@@ -213,11 +219,36 @@ TEST(Catalogue, ResourcesAreZeroWhereTheyAreCounted) {
     };
     add("elsewhere", false);
     add("game", true).udp_flows = 3;
+    add("ssh", true).tcp_connections = 0;
     add("web", true).traffic.count[TRAFFIC_EGRESS] = {.packets = 1, .bytes = 40};
     EXPECT_THAT(emitted("pangolin_resource_bandwidth_bytes_total", snapshot),
-                ElementsAre("home|game|ingress = 0", "home|game|egress = 0", "home|web|ingress = 0",
-                            "home|web|egress = 40"));
-    EXPECT_THAT(emitted("pangolin_resource_active_connections", snapshot), ElementsAre("home|game|udp = 3"));
+                ElementsAre("home|game|ingress = 0", "home|game|egress = 0", "home|ssh|ingress = 0",
+                            "home|ssh|egress = 0", "home|web|ingress = 0", "home|web|egress = 40"));
+    EXPECT_THAT(emitted("pangolin_resource_active_connections", snapshot),
+                ElementsAre("home|game|udp = 3", "home|ssh|tcp = 0"));
+}
+
+TEST(Catalogue, ErrorsAndHealthOfBackends) {
+    Snapshot snapshot;
+    TargetAccount& target = snapshot.targets.emplace_back();
+    target.labels = std::make_shared<const TargetLabels>(TargetLabels{"home", "web", "10.0.0.1:80"});
+    target.errors = {1, 2, 3, 4, 5};
+    for (const std::optional<bool> healthy :
+         {std::optional(true), std::optional(false), std::optional<bool>()}) {
+        BackendAccount& backend = snapshot.backends.emplace_back();
+        backend.labels = std::make_shared<const BackendLabels>(
+            BackendLabels{"home", "10.0.0.1:8" + std::to_string(snapshot.backends.size())});
+        backend.healthy = healthy;
+    }
+    snapshot.backends[1].errors[1] = 7;
+    EXPECT_THAT(emitted("pangolin_resource_errors_total", snapshot),
+                ElementsAre("home|web|10.0.0.1:80|connect_timeout = 1",
+                            "home|web|10.0.0.1:80|connect_refused = 2", "home|web|10.0.0.1:80|reset = 3",
+                            "home|web|10.0.0.1:80|early_close = 4", "home|web|10.0.0.1:80|unreachable = 5"));
+    EXPECT_THAT(emitted("pangolin_backend_connection_errors_total", snapshot),
+                ElementsAre("10.0.0.1:82|home|connect_refused = 7"));
+    EXPECT_THAT(emitted("pangolin_backend_health_status", snapshot),
+                ElementsAre("10.0.0.1:81|home = 1", "10.0.0.1:82|home = 0"));
 }
 
 TEST(Catalogue, WhoElseUsesTheTunnels) {

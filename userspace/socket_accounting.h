@@ -1,0 +1,102 @@
+// Connections to targets, as the host's sockets show them, credited to resources and backends.
+#pragma once
+
+#include <chrono>
+#include <compare>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "loader/socket_program.h"
+#include "userspace/ledger.h"
+#include "userspace/target_index.h"
+#include "userspace/wireguard/key.h"
+
+namespace pangolin {
+
+// An interface that is counted, and where it is.
+struct Tunnels {
+    WireGuardKey key;
+    // Inode of its network namespace.
+    std::uint32_t netns = 0;
+
+    auto operator<=>(const Tunnels&) const = default;
+};
+
+// What a connection did belongs to who owned its target then: call credit() before follow(). A target that is
+// gone stays until its last connection has ended. Not thread-safe.
+class SocketAccounting {
+  public:
+    // `max_targets` beyond which targets are not watched.
+    explicit SocketAccounting(std::uint32_t max_targets) : max_targets_(max_targets) {}
+
+    // Follows the directory. Returns what the kernel is to look for: the targets behind `tunnels` and those
+    // of local sites. With one interface the proxy may dial its targets from any of its namespaces; with
+    // several, whose addresses may be equal, from the interface's own.
+    std::vector<SocketTarget> follow(const TargetIndex& index, std::span<const Tunnels> tunnels,
+                                     Ledger& ledger);
+
+    // Once a poll. `counts` are SocketProgram::read().
+    void credit(std::span<const TargetSocketCounts> counts, std::chrono::steady_clock::time_point now);
+
+    // Indexes of targets that are gone for so long that attempts to connect have ended, too, and have no
+    // connections: to be passed to SocketProgram::take() and its answer to retire().
+    std::vector<std::uint32_t> finished(std::chrono::steady_clock::time_point now) const;
+    void retire(std::uint32_t index, const std::optional<socket_counts>& last,
+                std::chrono::steady_clock::time_point now);
+
+    std::size_t size() const { return targets_.size(); }
+    // Targets that found no room, counted each time that one more did not.
+    std::uint64_t refused() const { return refused_; }
+
+  private:
+    struct Key {
+        DialledAddress dialled;
+        std::uint32_t netns = 0;
+        auto operator<=>(const Key&) const = default;
+    };
+    struct Counts {
+        std::uint64_t established = 0;
+        std::uint64_t found = 0;
+        std::uint64_t failures[SOCKET_FAILURES] = {};
+        std::uint64_t ends[SOCKET_ENDS] = {};
+        std::uint64_t bytes[TRAFFIC_DIRECTIONS] = {};
+    };
+    struct Watched {
+        // Never another one's: connections keep it.
+        std::uint32_t index = 0;
+        std::uint64_t listing = 0;
+        // Part of the counts that is in the ledger already.
+        Counts credited;
+        std::uint64_t live = 0;
+        // None while it is listed.
+        std::optional<std::chrono::steady_clock::time_point> gone_since;
+        ResourceAccount* resource = nullptr;
+        TargetAccount* target = nullptr;
+        BackendAccount* backend = nullptr;
+        // Of a local site, which has no packets in a tunnel.
+        traffic_counts* local_site = nullptr;
+        bool raw_tcp = false;
+    };
+
+    using Targets = std::map<Key, Watched>;
+
+    Watched* watch(const Key& key);
+    void list(const DialledTarget& each, std::uint32_t netns, Ledger& ledger,
+              std::vector<SocketTarget>& listed);
+    static void credit(Watched& watched, const socket_counts& now,
+                       std::chrono::steady_clock::time_point time);
+
+    std::uint32_t max_targets_;
+    Targets targets_;
+    std::unordered_map<std::uint32_t, Targets::iterator> by_index_;
+    std::uint32_t next_index_ = 1;
+    std::uint64_t listing_ = 0;
+    std::uint64_t refused_now_ = 0;
+    std::uint64_t refused_ = 0;
+};
+
+}  // namespace pangolin

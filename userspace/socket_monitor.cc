@@ -1,0 +1,100 @@
+#include "userspace/socket_monitor.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "loader/process_table.h"
+
+namespace pangolin {
+
+void SocketMonitor::attach() {
+    SocketProgramOptions options;
+    options.max_targets = max_targets_;
+    auto program = SocketProgram::attach(options);
+    if (!program) {
+        spdlog::warn("no connections to targets: {}", program.error().message());
+        return;
+    }
+    program_ = std::move(*program);
+    if (const auto& trouble = program_->connect_trouble())
+        spdlog::warn("connections for which there is no route are not seen: {}", trouble->message());
+}
+
+void SocketMonitor::poll(const SiteIndex* sites, const std::vector<CountedTunnels>& tunnels, Ledger& ledger,
+                         std::chrono::steady_clock::time_point now) {
+    if (!program_)
+        return;
+    warn_once(program_->sample());
+    accounting_.credit(program_->read(), now);
+    for (const std::uint32_t index : accounting_.finished(now))
+        accounting_.retire(index, program_->take(index), now);
+    if (sites != nullptr)
+        follow(*sites, tunnels, ledger);
+    follow_namespaces(tunnels);
+}
+
+void SocketMonitor::follow(const SiteIndex& sites, const std::vector<CountedTunnels>& tunnels,
+                           Ledger& ledger) {
+    std::vector<Tunnels> now;
+    for (const CountedTunnels& each : tunnels)
+        now.push_back({each.key, static_cast<std::uint32_t>(each.netns.id.inode)});
+    if (directory_ == sites.directory() && tunnels_ == now)
+        return;
+    directory_ = sites.directory();
+    tunnels_ = std::move(now);
+    warn_once(program_->set_targets(accounting_.follow(sites.targets(), tunnels_, ledger)));
+}
+
+void SocketMonitor::follow_namespaces(const std::vector<CountedTunnels>& tunnels) {
+    std::vector<NetworkNamespace> now;
+    const auto add = [&](const NetworkNamespace& netns) {
+        if (std::ranges::find(now, netns.id, &NetworkNamespace::id) == now.end())
+            now.push_back(netns);
+    };
+    for (const CountedTunnels& each : tunnels)
+        add(each.netns);
+    std::ranges::for_each(proxies_, add);
+    const auto same = [](const NetworkNamespace& a, const NetworkNamespace& b) {
+        return a.id == b.id && a.path == b.path;
+    };
+    if (std::ranges::equal(now, namespaces_, same))
+        return;
+    warn_once(program_->set_namespaces(now));
+    namespaces_ = std::move(now);
+}
+
+void SocketMonitor::warn_once(const Result<void>& result) {
+    if (result)
+        return;
+    if (result.error().what != trouble_)
+        spdlog::warn("connections to targets: {}", result.error().message());
+    trouble_ = result.error().what;
+}
+
+void SocketMonitor::describe(Snapshot& snapshot) const {
+    snapshot.add_feature("sockets", program_.has_value());
+    if (!program_)
+        return;
+    // Two of them watch connect().
+    const std::size_t of_cgroup = program_->connect_trouble() ? 0 : 2;
+    snapshot.add_attachments("cgroup", of_cgroup);
+    snapshot.add_attachments("tracepoint", program_->attachments() - of_cgroup);
+}
+
+std::vector<NetworkNamespace> find_proxies() {
+    std::vector<NetworkNamespace> proxies;
+    for (const pid_t pid : list_processes()) {
+        if (process_name(pid) != "traefik")
+            continue;
+        const auto id = network_namespace_of(pid);
+        if (id && std::ranges::find(proxies, *id, &NetworkNamespace::id) == proxies.end())
+            proxies.push_back({.id = *id,
+                               .path = process_path(pid, "ns/net"),
+                               .name = "pid:" + std::to_string(pid) + " (traefik)"});
+    }
+    return proxies;
+}
+
+}  // namespace pangolin

@@ -1,0 +1,68 @@
+// The host's connections to targets: the programs that watch them, where, and what they counted.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "loader/network_namespace.h"
+#include "loader/socket_program.h"
+#include "userspace/ledger.h"
+#include "userspace/site_index.h"
+#include "userspace/snapshot.h"
+#include "userspace/socket_accounting.h"
+
+namespace pangolin {
+
+// An interface that is counted.
+struct CountedTunnels {
+    WireGuardKey key;
+    NetworkNamespace netns;
+};
+
+// Detaches at its end. A host that cannot watch sockets is logged, and all else goes on. Not thread-safe.
+class SocketMonitor {
+  public:
+    explicit SocketMonitor(std::uint32_t max_targets) : max_targets_(max_targets), accounting_(max_targets) {}
+
+    // Before it nothing is watched.
+    void attach();
+
+    // Where proxies dial, besides the namespaces of tunnels.
+    void set_proxies(std::vector<NetworkNamespace> proxies) { proxies_ = std::move(proxies); }
+
+    // Credits what was counted, and then follows the tunnels and the directory; with null `sites` (not known
+    // yet) nothing is watched.
+    void poll(const SiteIndex* sites, const std::vector<CountedTunnels>& tunnels, Ledger& ledger,
+              std::chrono::steady_clock::time_point now);
+
+    SocketLosses losses() const { return program_ ? program_->lost() : SocketLosses{}; }
+    // Targets beyond max_targets.
+    std::uint64_t refused_targets() const { return accounting_.refused(); }
+    // Adds to the attachments and features of `snapshot`.
+    void describe(Snapshot& snapshot) const;
+
+  private:
+    void follow(const SiteIndex& sites, const std::vector<CountedTunnels>& tunnels, Ledger& ledger);
+    void follow_namespaces(const std::vector<CountedTunnels>& tunnels);
+    void warn_once(const Result<void>& result);
+
+    std::uint32_t max_targets_;
+    std::optional<SocketProgram> program_;
+    SocketAccounting accounting_;
+    std::vector<NetworkNamespace> proxies_;
+    // What was followed last.
+    std::shared_ptr<const SiteDirectory> directory_;
+    std::vector<Tunnels> tunnels_;
+    std::vector<NetworkNamespace> namespaces_;
+    // Of the last time, so that it is logged once.
+    std::string trouble_;
+};
+
+// The network namespaces of the processes whose program is called Traefik, each once.
+std::vector<NetworkNamespace> find_proxies();
+
+}  // namespace pangolin
