@@ -59,13 +59,15 @@ def describe(expected: Series, found: Series) -> str:
 class ResourceTest(harness.LabTest):
     """The world of resources, the books of it, and the exporter."""
 
+    tag = TAG
+    make_world = ResourceWorld
     stage: ResourceWorld
     exporter: harness.Exporter
 
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        stage = cls.stage = cls.enterClassContext(ResourceWorld(TAG))
+        stage = cls.stage = cls.enterClassContext(cls.make_world(cls.tag))
         cls.accounts = cls.enterClassContext(contextlib.closing(ResourceAccounts(stage)))
         cls.database = stage.world.state.folder / "pangolin/db.sqlite"
         stage.plan.write_database(cls.database)
