@@ -1,5 +1,5 @@
-// What a scrape costs on a host with 10,000 peers: collection (WireGuard's peers, kernel counters, join) and
-// text.
+// What a scrape costs on a host with 10,000 peers, and on one with 1,000 sites and 5,000 targets: collection
+// (WireGuard's peers, kernel counters, join) and text.
 //
 // The peers are those of a real interface in a network namespace of the benchmark's own: the kernel's
 // WireGuard where the host has it, else wireguard-go, whose own work is not in the figures. Every site has
@@ -30,11 +30,13 @@
 namespace pangolin::bench {
 namespace {
 
-constexpr std::uint32_t peers = 10'000;
 constexpr int scrapes = 21;
 
-// Another one for each run: wireguard-go removes its socket a moment after its interface.
-const std::string interface = fmt::format("pxbench{}", ::getpid());
+// Each site is a peer.
+struct Scale {
+    std::uint32_t sites = 0;
+    std::uint32_t targets = 0;
+};
 
 std::uint32_t tunnel_address(std::uint32_t peer) {
     return 0x64590000U + 4 * (peer + 1);
@@ -52,10 +54,11 @@ WireGuardKey key_of(std::uint32_t peer) {
 
 class GeneratedSites : public SiteSource {
   public:
+    explicit GeneratedSites(const Scale& scale) : scale_(scale) {}
     std::string_view name() const override { return "generated"; }
     Result<SiteDirectory> read() override {
         SiteDirectory directory;
-        for (std::uint32_t i = 0; i < peers; ++i) {
+        for (std::uint32_t i = 0; i < scale_.sites; ++i) {
             Site site;
             site.site_id = fmt::format("brave-otter-{:05}", i);
             site.name = fmt::format("Site {}", i);
@@ -64,10 +67,38 @@ class GeneratedSites : public SiteSource {
             site.tunnel.push_back(IpPrefix::make(IpAddress::v4(tunnel_address(i)), 30));
             site.exit_node = "Exit Node 1";
             site.online = true;
+            site.tunnel_address = IpAddress::v4(tunnel_address(i) + 1);
             directory.sites.push_back(std::move(site));
         }
+        add_targets(directory);
         return directory;
     }
+
+  private:
+    // Every fifth is UDP.
+    void add_targets(SiteDirectory& directory) const {
+        for (std::uint32_t i = 0; i < scale_.targets; ++i) {
+            Resource resource;
+            resource.resource_id = fmt::format("quiet-badger-{:05}", i);
+            resource.name = fmt::format("Resource {}", i);
+            resource.organisation = "home";
+            resource.protocol = i % 5 == 0 ? "udp" : i % 5 == 1 ? "tcp" : "http";
+            directory.resources.push_back(std::move(resource));
+            Target target;
+            target.resource = i;
+            target.site = i / targets_of_a_site();
+            target.dialled = TargetAddress::make(*directory.sites[*target.site].tunnel_address, port_of(i));
+            target.health_checked = true;
+            target.health = TargetHealth::healthy;
+            directory.targets.push_back(std::move(target));
+        }
+    }
+    std::uint32_t targets_of_a_site() const { return (scale_.targets + scale_.sites - 1) / scale_.sites; }
+    static std::uint16_t port_of(std::uint32_t target) {
+        return static_cast<std::uint16_t>(40000 + target % 20000);
+    }
+
+    Scale scale_;
 };
 
 void run(const std::string& command) {
@@ -82,8 +113,10 @@ void run(const std::string& command) {
 // Removes the interface (and with it wireguard-go) at its end; the namespace ends with the process.
 class Interface {
   public:
-    Interface() {
-        const std::string config = fmt::format("/tmp/{}.{}.conf", interface, ::getpid());
+    explicit Interface(std::uint32_t peers)
+        // Another name for each: wireguard-go removes its socket a moment after its interface.
+        : name_(fmt::format("pxb{}n{}", ::getpid(), peers / 1000)) {
+        const std::string config = fmt::format("/tmp/{}.{}.conf", name_, ::getpid());
         {
             std::ofstream file(config);
             file << "[Interface]\nPrivateKey = " << private_key() << "\nListenPort = 51820\n";
@@ -92,15 +125,16 @@ class Interface {
                      << "\nAllowedIPs = " << IpAddress::v4(tunnel_address(i)).to_string() << "/30\n";
         }
         run("ip link set lo up");
-        run(fmt::format("ip link add {0} type wireguard 2>/dev/null || wireguard-go {0} 2>/dev/null",
-                        interface));
-        run(fmt::format("wg setconf {} {}", interface, config));
+        run(fmt::format("ip link add {0} type wireguard 2>/dev/null || wireguard-go {0} 2>/dev/null", name_));
+        run(fmt::format("wg setconf {} {}", name_, config));
         std::filesystem::remove(config);
-        run(fmt::format("ip address add 100.89.0.1/16 dev {0} && ip link set {0} up", interface));
+        run(fmt::format("ip address add 100.89.0.1/16 dev {0} && ip link set {0} up", name_));
     }
     Interface(const Interface&) = delete;
     Interface& operator=(const Interface&) = delete;
-    ~Interface() { run(fmt::format("ip link delete {}", interface)); }
+    ~Interface() { run(fmt::format("ip link delete {}", name_)); }
+
+    const std::string& name() const { return name_; }
 
   private:
     static std::string private_key() {
@@ -108,10 +142,12 @@ class Interface {
         key.bytes.fill(0x48);
         return key.to_string();
     }
+
+    std::string name_;
 };
 
 // One TCP and one UDP packet to each site; they reach the hook and die in WireGuard, which has no endpoints.
-void send_to_all() {
+void send_to_all(std::uint32_t peers) {
     for (const int protocol : {IPPROTO_TCP, IPPROTO_UDP}) {
         const UniqueFd socket(::socket(AF_INET, SOCK_RAW, protocol));
         const std::vector<char> payload(64);
@@ -145,14 +181,15 @@ double median(std::vector<double> values) {
     return values[values.size() / 2];
 }
 
-void measure() {
+void measure(const Scale& scale) {
+    const Interface interface(scale.sites);
     CollectorOptions options;
     options.netns = fmt::format("pid:{}", ::getpid());
-    options.interfaces = {interface};
-    options.sites = std::make_unique<GeneratedSites>();
+    options.interfaces = {interface.name()};
+    options.sites = std::make_unique<GeneratedSites>(scale);
     Collector collector(std::move(options));
     collector.start();
-    send_to_all();
+    send_to_all(scale.sites);
 
     std::vector<double> collections;
     std::vector<double> texts;
@@ -170,10 +207,11 @@ void measure() {
         collections.push_back(collected - begin);
     }
     fmt::print(
-        "bench=collection peers={} text_mib={:.1f} collection_cpu_ms={:.1f} text_cpu_ms={:.1f} "
+        "bench=collection peers={} targets={} text_mib={:.1f} collection_cpu_ms={:.1f} "
+        "text_cpu_ms={:.1f} "
         "sum_cpu_ms={:.1f} resident_mib={:.1f}\n",
-        peers, static_cast<double>(bytes) / (1024.0 * 1024.0), median(collections), median(texts),
-        median(collections) + median(texts), resident_mib());
+        scale.sites, scale.targets, static_cast<double>(bytes) / (1024.0 * 1024.0), median(collections),
+        median(texts), median(collections) + median(texts), resident_mib());
 }
 
 }  // namespace
@@ -185,7 +223,7 @@ int main() {
         fmt::print(stderr, "cannot make a network namespace (HINT: Run as root.)\n");
         return 1;
     }
-    const pangolin::bench::Interface wireguard;
-    pangolin::bench::measure();
+    pangolin::bench::measure({.sites = 10'000, .targets = 0});
+    pangolin::bench::measure({.sites = 1'000, .targets = 5'000});
     return 0;
 }
