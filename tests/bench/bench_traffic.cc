@@ -148,7 +148,7 @@ constexpr std::uint32_t targets_of_a_peer = 5;
 constexpr std::uint16_t first_port = 40000;
 
 // What looking for targets adds: the programs with them above the same programs without, in turn.
-void measure_targets(const Layout& layout, std::size_t peers, bool tcp) {
+void measure_targets(const Layout& layout, std::size_t peers, bool tcp, bool flows = false) {
     std::mt19937_64 random(peers);
     const std::vector<IpPrefix> prefixes = layout.prefixes(peers, random);
     std::vector<Route> routes;
@@ -160,7 +160,8 @@ void measure_targets(const Layout& layout, std::size_t peers, bool tcp) {
             targets.push_back({.address = prefixes[i].network,
                                .port = static_cast<std::uint16_t>(first_port + random() % 25000),
                                .protocol = tcp ? TargetProtocol::tcp : TargetProtocol::udp,
-                               .index = static_cast<std::uint32_t>(targets.size() + 1)});
+                               .index = static_cast<std::uint32_t>(targets.size() + 1),
+                               .has_flows = flows});
     }
     const RouteTable route_table = RouteTable::compile(routes);
     const TargetTable target_table = TargetTable::compile(targets);
@@ -184,11 +185,14 @@ void measure_targets(const Layout& layout, std::size_t peers, bool tcp) {
     }
     for (const Traffic& each : traffic) {
         for (const std::uint32_t repeat : {64U, 1U})
-            print_difference(
-                fmt::format("layout={} peers={} targets={} to={} protocol={} caches={}", layout.name, peers,
-                            targets.size(), each.name, tcp ? "tcp" : "udp", repeat > 1 ? "warm" : "cold"),
-                with.program_fd(TRAFFIC_INGRESS), {"without_targets", without.program_fd(TRAFFIC_INGRESS)},
-                each.packets, repeat);
+            print_difference(fmt::format("layout={} peers={} targets={} to={} protocol={} caches={}",
+                                         layout.name, peers, targets.size(), each.name,
+                                         tcp     ? "tcp"
+                                         : flows ? "udp_with_flows"
+                                                 : "udp",
+                                         repeat > 1 ? "warm" : "cold"),
+                             with.program_fd(TRAFFIC_INGRESS),
+                             {"without_targets", without.program_fd(TRAFFIC_INGRESS)}, each.packets, repeat);
     }
 }
 
@@ -221,6 +225,7 @@ int main() {
         // 1,000 peers with five targets each, and as many without.
         measure_targets(layouts[layout], 2000, true);
         measure_targets(layouts[layout], 2000, false);
+        measure_targets(layouts[layout], 2000, false, true);
     }
     empty_bpf__destroy(empty);
     return 0;
