@@ -126,6 +126,40 @@ void append_sites(std::string& out, const Snapshot& snapshot) {
     out += "</table></div>\n";
 }
 
+std::string connections(const ResourceAccount& resource) {
+    std::string text;
+    if (resource.tcp_connections)
+        text = fmt::format("{} tcp", *resource.tcp_connections);
+    if (resource.udp_flows)
+        text += fmt::format("{}{} udp", text.empty() ? "" : ", ", *resource.udp_flows);
+    return text;
+}
+
+void append_resources(std::string& out, const Snapshot& snapshot) {
+    const auto counted = std::ranges::count_if(snapshot.resources, &ResourceAccount::counted);
+    if (counted == 0)
+        return;
+    append(out, "<h2>Resources <span class=\"soft\">{}</span></h2>\n<div class=\"card\"><table>\n", counted);
+    out +=
+        "<tr><th>resource_id</th><th>Site</th><th>In use</th>"
+        "<th class=\"number\">From site</th><th class=\"number\">To site</th></tr>\n";
+    std::size_t rows = 0;
+    for (const ResourceAccount& resource : snapshot.resources) {
+        if (!resource.counted || ++rows > max_rows)
+            continue;
+        append(out,
+               "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"number\">{}</td>"
+               "<td class=\"number\">{}</td></tr>\n",
+               html_escaped(resource.labels->resource_id), html_escaped(resource.labels->site_id),
+               connections(resource), human_bytes(resource.traffic.count[TRAFFIC_INGRESS].bytes),
+               human_bytes(resource.traffic.count[TRAFFIC_EGRESS].bytes));
+    }
+    if (rows > max_rows)
+        append(out, "<tr><td colspan=\"5\" class=\"soft\">and {} more in the metrics</td></tr>\n",
+               rows - max_rows);
+    out += "</table></div>\n";
+}
+
 void append_interfaces(std::string& out, const Snapshot& snapshot) {
     std::vector<std::size_t> peers(snapshot.interfaces.size());
     for (const PeerSnapshot& peer : snapshot.peers)
@@ -189,6 +223,7 @@ std::string render(const StatusPage& page) {
     append_problems(out, page);
     if (const Snapshot* const snapshot = page.snapshot) {
         append_sites(out, *snapshot);
+        append_resources(out, *snapshot);
         append_interfaces(out, *snapshot);
         append_sources(out, *snapshot);
         append(out, "<p class=\"soft\">Collected {} in {:.1f} ms.</p>\n", utc(snapshot->time),
