@@ -207,8 +207,6 @@ void read_limits(YamlMapping limits, LimitsConfiguration& value) {
 // Settings whose steps come later. A setting leaves this list with the step that uses it.
 std::vector<std::string> unused_settings(YamlMapping& metrics) {
     std::vector<std::string> warnings;
-    if (metrics.has("http"))
-        warnings.emplace_back("metrics.http is accepted but not used by this version");
     if (metrics.mapping("application").has("scrape"))
         warnings.emplace_back("metrics.application.scrape is accepted but not used by this version");
     YamlMapping traefik = metrics.mapping("traefik");

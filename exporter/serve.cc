@@ -23,6 +23,7 @@ CollectorOptions collector_options(const Configuration& configuration) {
     options.handshakes = configuration.wireguard.handshakes;
     options.sites = make_site_source(configuration.metadata, configuration.traefik);
     options.metadata_refresh = configuration.metadata.refresh;
+    options.http = {.enabled = configuration.http.enabled, .cgroups = configuration.http.cgroups};
     options.limits = {.max_peers = configuration.limits.max_peers,
                       .max_targets = configuration.limits.max_targets};
     options.parts.push_back(std::make_shared<CertificateMonitor>(configuration.traefik.acme));

@@ -35,10 +35,10 @@ struct HttpProgramOptions {
 };
 
 // A server's port in a network namespace.
-struct HttpService {
+struct HttpServicePort {
     std::uint32_t netns = 0;  // inode
     std::uint16_t port = 0;
-    auto operator<=>(const HttpService&) const = default;
+    auto operator<=>(const HttpServicePort&) const = default;
 };
 
 struct HttpRequests {
@@ -78,7 +78,7 @@ class HttpProgram {
     // its connections are made, or they are counted from their next request on.
     void set_target_ports(const std::vector<std::uint16_t>& ports);
     // The services whose exchanges are events.
-    Result<void> set_services(const std::vector<HttpService>& services);
+    Result<void> set_services(const std::vector<HttpServicePort>& services);
 
     // What was counted since the programs were attached. Reads in batches.
     std::vector<HttpRequests> read_requests() const;
@@ -118,7 +118,7 @@ class HttpProgram {
     std::vector<std::unique_ptr<bpf_link, LinkDeleter>> links_;
     std::unique_ptr<HttpEventHandler> handler_;
     std::unique_ptr<ring_buffer, RingDeleter> ring_;
-    std::vector<HttpService> services_;
+    std::vector<HttpServicePort> services_;
 };
 
 }  // namespace pangolin

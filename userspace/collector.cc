@@ -23,7 +23,7 @@ constexpr std::chrono::seconds proxy_search_interval{5};
 constexpr std::chrono::seconds patience_for_sites{60};
 // Published as off while there is no interface.
 constexpr std::array feature_names{"tcx",   "clsact", "handshakes_module", "handshakes_underlay", "tcp",
-                                   "drops", "sockets"};
+                                   "drops", "sockets", "http"};
 
 Error no_interface(const std::string& netns) {
     return {.what = netns == "auto" ? "no WireGuard interface in any network namespace"
@@ -89,7 +89,7 @@ Collector::~Collector() {
 
 void Collector::start() {
     started_ = std::chrono::steady_clock::now();
-    sockets_.attach();
+    sockets_.attach(options_.http);
     if (options_.sites)
         refresh_sites();
     discover();
@@ -410,10 +410,10 @@ std::shared_ptr<const Snapshot> Collector::collect() {
         snapshot->add_feature(feature, false);
     for (const auto& monitor : monitors_)
         monitor->describe(*snapshot);
-    sockets_.describe(*snapshot);
     describe_sites(*snapshot);
     describe_resources(*snapshot);
     describe_losses(*snapshot);
+    sockets_.describe(*snapshot);
     snapshot->sources = {wireguard_state_.status(), kernel_state_.status()};
     if (options_.sites)
         snapshot->sources.push_back(sites_state_.status());

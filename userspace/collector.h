@@ -35,6 +35,8 @@ struct CollectorOptions {
     std::chrono::milliseconds metadata_refresh{std::chrono::seconds(10)};
     // For each interface; max_targets also for the sockets of the host.
     MonitorLimits limits;
+    // metrics.http.
+    HttpOptions http;
     // Whatever else is to be in snapshots.
     std::vector<std::shared_ptr<SnapshotPart>> parts;
 };

@@ -72,6 +72,8 @@ void ResourceLedger::begin_poll() {
     for (auto& [labels, account] : resources_) {
         account.udp_flows.reset();
         account.tcp_connections.reset();
+        account.http_requests.reset();
+        account.websockets.reset();
     }
     for (auto& [labels, account] : backends_) {
         account.checked_.reset();

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "bpf/shared/traffic.h"
+#include "userspace/http_account.h"
 
 namespace pangolin {
 
@@ -54,18 +55,23 @@ struct ResourceAccount {
     std::optional<std::uint64_t> udp_flows;
     // Established now; none for a resource that is not raw TCP, and where sockets are not watched.
     std::optional<std::uint64_t> tcp_connections;
+    // HTTP requests that wait for their answer, and WebSockets that are open; none until one was seen.
+    std::optional<std::uint64_t> http_requests;
+    std::optional<std::uint64_t> websockets;
 };
 
 // Of one resource at one backend. Totals only grow.
 struct TargetAccount {
     std::shared_ptr<const TargetLabels> labels;
     ConnectionErrors errors{};
+    HttpExchanges http;
 };
 
 // Of one backend, whichever resources have it as a target. Totals only grow.
 struct BackendAccount {
     std::shared_ptr<const BackendLabels> labels;
     ConnectionErrors errors{};
+    HttpResponseSizes response_sizes;
     // None while nothing is known: no check of Pangolin's, and no connection in the last minute.
     std::optional<bool> healthy;
 

@@ -130,6 +130,8 @@ struct Snapshot {
     std::vector<ResourceAccount> resources;
     std::vector<TargetAccount> targets;
     std::vector<BackendAccount> backends;
+    // Connections to targets whose HTTP cannot be read, by enum http_opaque; none where none is read.
+    std::optional<std::array<std::uint64_t, HTTP_OPAQUE_KINDS>> http_opaque;
     std::vector<ClientSnapshot> clients;
     std::vector<PeerSnapshot> peers;
     std::vector<InterfaceSnapshot> interfaces;

@@ -143,6 +143,14 @@ void SocketAccounting::credit(std::span<const TargetSocketCounts> counts,
     }
 }
 
+std::optional<SocketAccounting::Accounts> SocketAccounting::accounts_of(std::uint32_t index) const {
+    const auto watched = by_index_.find(index);
+    if (watched == by_index_.end())
+        return {};
+    const Watched& of = watched->second->second;
+    return Accounts{.resource = of.resource, .target = of.target, .backend = of.backend};
+}
+
 std::vector<std::uint32_t> SocketAccounting::finished(std::chrono::steady_clock::time_point now) const {
     std::vector<std::uint32_t> result;
     for (const auto& [key, watched] : targets_)

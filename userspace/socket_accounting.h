@@ -48,6 +48,14 @@ class SocketAccounting {
     void retire(std::uint32_t index, const std::optional<socket_counts>& last,
                 std::chrono::steady_clock::time_point now);
 
+    // Whose a target is.
+    struct Accounts {
+        ResourceAccount* resource = nullptr;
+        TargetAccount* target = nullptr;
+        BackendAccount* backend = nullptr;
+    };
+    std::optional<Accounts> accounts_of(std::uint32_t index) const;
+
     std::size_t size() const { return targets_.size(); }
     // Targets that found no room, counted each time that one more did not.
     std::uint64_t refused() const { return refused_; }

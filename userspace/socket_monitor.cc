@@ -9,7 +9,7 @@
 
 namespace pangolin {
 
-void SocketMonitor::attach() {
+void SocketMonitor::attach(const HttpOptions& http) {
     SocketProgramOptions options;
     options.max_targets = max_targets_;
     auto program = SocketProgram::attach(options);
@@ -20,6 +20,7 @@ void SocketMonitor::attach() {
     program_ = std::move(*program);
     if (const auto& trouble = program_->connect_trouble())
         spdlog::warn("connections for which there is no route are not seen: {}", trouble->message());
+    http_.attach(http, *program_, max_targets_);
 }
 
 void SocketMonitor::poll(const SiteIndex* sites, const std::vector<CountedTunnels>& tunnels, Ledger& ledger,
@@ -28,8 +29,11 @@ void SocketMonitor::poll(const SiteIndex* sites, const std::vector<CountedTunnel
         return;
     warn_once(program_->sample());
     accounting_.credit(program_->read(), now);
-    for (const std::uint32_t index : accounting_.finished(now))
+    http_.credit(accounting_);
+    for (const std::uint32_t index : accounting_.finished(now)) {
         accounting_.retire(index, program_->take(index), now);
+        http_.forget(index);
+    }
     if (sites != nullptr)
         follow(*sites, tunnels, ledger);
     follow_namespaces(tunnels);
@@ -44,7 +48,9 @@ void SocketMonitor::follow(const SiteIndex& sites, const std::vector<CountedTunn
         return;
     directory_ = sites.directory();
     tunnels_ = std::move(now);
-    warn_once(program_->set_targets(accounting_.follow(sites.targets(), tunnels_, ledger)));
+    const std::vector<SocketTarget> targets = accounting_.follow(sites.targets(), tunnels_, ledger);
+    http_.follow(targets);
+    warn_once(program_->set_targets(targets));
 }
 
 void SocketMonitor::follow_namespaces(const std::vector<CountedTunnels>& tunnels) {
@@ -81,6 +87,7 @@ void SocketMonitor::describe(Snapshot& snapshot) const {
     const std::size_t of_cgroup = program_->connect_trouble() ? 0 : 2;
     snapshot.add_attachments("cgroup", of_cgroup);
     snapshot.add_attachments("tracepoint", program_->attachments() - of_cgroup);
+    http_.describe(snapshot);
 }
 
 std::vector<NetworkNamespace> find_proxies() {

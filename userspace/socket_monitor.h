@@ -10,6 +10,7 @@
 
 #include "loader/network_namespace.h"
 #include "loader/socket_program.h"
+#include "userspace/http_monitor.h"
 #include "userspace/ledger.h"
 #include "userspace/site_index.h"
 #include "userspace/snapshot.h"
@@ -29,7 +30,7 @@ class SocketMonitor {
     explicit SocketMonitor(std::uint32_t max_targets) : max_targets_(max_targets), accounting_(max_targets) {}
 
     // Before it nothing is watched.
-    void attach();
+    void attach(const HttpOptions& http);
 
     // Where proxies dial, besides the namespaces of tunnels.
     void set_proxies(std::vector<NetworkNamespace> proxies) { proxies_ = std::move(proxies); }
@@ -53,6 +54,7 @@ class SocketMonitor {
     std::uint32_t max_targets_;
     std::optional<SocketProgram> program_;
     SocketAccounting accounting_;
+    HttpMonitor http_;
     std::vector<NetworkNamespace> proxies_;
     // What was followed last.
     std::shared_ptr<const SiteDirectory> directory_;

@@ -6,23 +6,6 @@ namespace pangolin {
 namespace {
 
 constexpr auto rows = std::to_array<Metric>({
-    {.name = "pangolin_resource_requests_total",
-     .type = MetricType::counter,
-     .labels = {"site_id", "resource_id", "backend", "method", "status"},
-     .help = "HTTP requests to a resource by the status that came back.",
-     .source = "A"},
-    {.name = "pangolin_resource_request_duration_seconds",
-     .type = MetricType::histogram,
-     .unit = "seconds",
-     .labels = {"site_id", "resource_id", "backend", "method"},
-     .help = "Time from the first byte of a request to the last byte of its response.",
-     .source = "A"},
-    {.name = "pangolin_backend_response_size_bytes",
-     .type = MetricType::histogram,
-     .unit = "bytes",
-     .labels = {"backend", "site_id"},
-     .help = "Size of responses of a backend, headers included.",
-     .source = "A"},
     {.name = "pangolin_auth_active_users",
      .type = MetricType::gauge,
      .labels = {"auth_method"},

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 namespace pangolin {
-namespace {
 
 // Seconds, as Prometheus wants them.
 const std::array<double, LATENCY_BOUNDS> latency_bounds = [] {
@@ -11,8 +10,6 @@ const std::array<double, LATENCY_BOUNDS> latency_bounds = [] {
     std::ranges::transform(latency_bounds_us, bounds.begin(), [](__u32 bound) { return bound / 1e6; });
     return bounds;
 }();
-
-}  // namespace
 
 const SiteHealth& health_of(const SiteSnapshot& site) {
     static const SiteHealth nothing;

@@ -68,14 +68,21 @@ constexpr auto rows = std::to_array<Metric>({
     {.name = "pangolin_resource_active_connections",
      .type = MetricType::gauge,
      .labels = {"site_id", "resource_id", "protocol"},
-     .help = "Connections in use to the resource's targets at a site: tcp, those established; udp, the flows "
-             "of the last 60 seconds.",
+     .help =
+         "Connections in use to the resource's targets at a site: tcp, those established; http, those that "
+         "wait for an answer; websocket, those upgraded; udp, the flows of the last 60 seconds.",
      .source = "K",
      .emit =
          [](const ResourceAccount& resource, const SnapshotView&, Samples& samples) {
              if (resource.tcp_connections)
                  samples.add({resource.labels->site_id, resource.labels->resource_id, "tcp"},
                              *resource.tcp_connections);
+             if (resource.http_requests)
+                 samples.add({resource.labels->site_id, resource.labels->resource_id, "http"},
+                             *resource.http_requests);
+             if (resource.websockets)
+                 samples.add({resource.labels->site_id, resource.labels->resource_id, "websocket"},
+                             *resource.websockets);
              if (resource.udp_flows)
                  samples.add({resource.labels->site_id, resource.labels->resource_id, "udp"},
                              *resource.udp_flows);
@@ -83,8 +90,9 @@ constexpr auto rows = std::to_array<Metric>({
     {.name = "pangolin_resource_errors_total",
      .type = MetricType::counter,
      .labels = {"site_id", "resource_id", "backend", "error_type"},
-     .help = "Connections to the resource's backends that failed or ended before their time, by cause.",
-     .source = "K",
+     .help = "Connections to the resource's backends that failed or ended before their time, by cause, and "
+             "requests answered with a server error.",
+     .source = "KH",
      .emit =
          [](const TargetAccount& target, const SnapshotView&, Samples& samples) {
              for (std::size_t error = 0; error < connection_errors; ++error)
@@ -92,6 +100,10 @@ constexpr auto rows = std::to_array<Metric>({
                      samples.add({target.labels->site_id, target.labels->resource_id, target.labels->backend,
                                   error_names[error]},
                                  target.errors[error]);
+             if (const std::uint64_t server_errors = target.http.server_errors(); server_errors > 0)
+                 samples.add(
+                     {target.labels->site_id, target.labels->resource_id, target.labels->backend, "http_5xx"},
+                     server_errors);
          }},
     {.name = "pangolin_backend_connection_errors_total",
      .type = MetricType::counter,

@@ -6,6 +6,7 @@
 #include <span>
 #include <string_view>
 
+#include "bpf/shared/latency.h"
 #include "exporter/catalogue.h"
 
 namespace pangolin {
@@ -28,12 +29,16 @@ void emit_by_protocol(std::string_view id, const traffic_counts& traffic, Sample
 
 void emit_tunnel_up(const SiteSnapshot& site, const SnapshotView& view, Samples& samples);
 
+// Of the buckets of bpf/shared/latency.h, in seconds.
+extern const std::array<double, LATENCY_BOUNDS> latency_bounds;
+
 // Nothing when there was no observation.
 void emit_latency(const SiteSnapshot& site, Samples& samples, const Latency& latency);
 
 // The parts, in the order of publication.
 std::span<const Metric> site_rows();
 std::span<const Metric> resource_rows();
+std::span<const Metric> http_rows();
 std::span<const Metric> tunnel_rows();
 std::span<const Metric> control_rows();
 std::span<const Metric> peer_rows();

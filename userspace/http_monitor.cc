@@ -1,0 +1,132 @@
+#include "userspace/http_monitor.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace pangolin {
+namespace {
+
+// What is open was counted up and down on several CPUs: a reading may fall between the two.
+std::uint64_t at_least_0(std::int64_t open) {
+    return open > 0 ? static_cast<std::uint64_t>(open) : 0;
+}
+
+template <class Map>
+void erase_target(Map& map, std::uint32_t index) {
+    map.erase(map.lower_bound({index, 0}), map.lower_bound({index + 1, 0}));
+}
+
+}  // namespace
+
+void HttpMonitor::attach(const HttpOptions& options, const SocketProgram& sockets,
+                         std::uint32_t max_targets) {
+    if (!options.enabled)
+        return;
+    HttpProgramOptions of_program;
+    of_program.sockets_fd = sockets.sockets_fd();
+    of_program.cgroups = options.cgroups;
+    of_program.max_targets = max_targets;
+    auto program = HttpProgram::attach(of_program);
+    if (!program) {
+        spdlog::warn("no HTTP requests: {}", program.error().message());
+        return;
+    }
+    program_ = std::move(*program);
+}
+
+void HttpMonitor::credit(const SocketAccounting& accounting) {
+    if (!program_)
+        return;
+    credit_requests(accounting);
+    credit_durations(accounting);
+    credit_targets(accounting);
+}
+
+void HttpMonitor::credit_requests(const SocketAccounting& accounting) {
+    for (const HttpRequests& each : program_->read_requests()) {
+        const auto accounts = accounting.accounts_of(each.key.target);
+        if (!accounts)
+            continue;
+        const std::uint32_t detail = std::uint32_t{each.key.method} << 16 | each.key.status;
+        std::uint64_t& before = requests_[{each.key.target, detail}];
+        accounts->target->http.requests[{each.key.method, each.key.status}] += each.requests - before;
+        before = each.requests;
+    }
+}
+
+void HttpMonitor::credit_durations(const SocketAccounting& accounting) {
+    for (const HttpDurations& each : program_->read_durations()) {
+        const auto accounts = accounting.accounts_of(each.key.target);
+        if (!accounts)
+            continue;
+        latency_histogram& before = durations_[{each.key.target, each.key.method}];
+        const auto method = static_cast<std::uint16_t>(each.key.method);
+        accounts->target->http.durations[method].add_growth(each.histogram, before);
+        before = each.histogram;
+    }
+}
+
+void HttpMonitor::credit_targets(const SocketAccounting& accounting) {
+    for (const HttpTargetCounts& each : program_->read_targets()) {
+        const auto accounts = accounting.accounts_of(each.target);
+        if (!accounts)
+            continue;
+        http_target_counts& before = targets_[each.target];
+        HttpResponseSizes& sizes = accounts->backend->response_sizes;
+        for (std::size_t bucket = 0; bucket < HTTP_SIZE_BUCKETS; ++bucket)
+            sizes.bucket[bucket] += each.counts.size_bucket[bucket] - before.size_bucket[bucket];
+        sizes.sum += each.counts.size_sum - before.size_sum;
+        before = each.counts;
+        ResourceAccount& resource = *accounts->resource;
+        resource.http_requests = resource.http_requests.value_or(0) + at_least_0(each.counts.open_requests);
+        resource.websockets = resource.websockets.value_or(0) + at_least_0(each.counts.open_websockets);
+    }
+}
+
+void HttpMonitor::follow(const std::vector<SocketTarget>& targets) {
+    if (!program_)
+        return;
+    std::vector<std::uint16_t> ports;
+    for (const SocketTarget& target : targets) {
+        if (target.http)
+            ports.push_back(target.port);
+    }
+    program_->set_target_ports(ports);
+}
+
+void HttpMonitor::forget(std::uint32_t index) {
+    if (!program_)
+        return;
+    program_->forget(index);
+    erase_target(requests_, index);
+    erase_target(durations_, index);
+    targets_.erase(index);
+}
+
+void HttpMonitor::describe(Snapshot& snapshot) const {
+    snapshot.add_feature("http", program_.has_value());
+    if (!program_)
+        return;
+    snapshot.add_attachments("tracepoint", 1);
+    snapshot.add_attachments("cgroup", program_->attachments() - 1);
+    const HttpTotals totals = program_->totals();
+    std::ranges::copy(totals.opaque, snapshot.http_opaque.emplace().begin());
+    const auto lost = [&](std::string_view map, std::string_view reason, http_loss loss) {
+        snapshot.lost_updates.push_back({map, reason, totals.lost[loss]});
+    };
+    lost("http_connections", "full", HTTP_LOSS_CONNECTIONS_FULL);
+    lost("http_connections", "pipeline_full", HTTP_LOSS_PIPELINE_FULL);
+    lost("http_connections", "unsolicited", HTTP_LOSS_UNSOLICITED);
+    lost("http_connections", "sequence", HTTP_LOSS_SEQUENCE);
+    lost("http_connections", "malformed", HTTP_LOSS_MALFORMED);
+    lost("http_connections", "bound", HTTP_LOSS_BOUND);
+    lost("http_connections", "concurrent", HTTP_LOSS_CONCURRENT);
+    lost("http_connections", "unreadable", HTTP_LOSS_UNREADABLE);
+    lost("http_statuses", "full", HTTP_LOSS_STATUSES_FULL);
+    lost("http_durations", "full", HTTP_LOSS_DURATIONS_FULL);
+    lost("http_targets", "full", HTTP_LOSS_TARGETS_FULL);
+}
+
+}  // namespace pangolin

@@ -1,0 +1,55 @@
+// HTTP on the host's connections to targets: the programs that read it, and what they counted.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "loader/http_program.h"
+#include "loader/socket_program.h"
+#include "userspace/snapshot.h"
+#include "userspace/socket_accounting.h"
+
+namespace pangolin {
+
+struct HttpOptions {
+    bool enabled = true;
+    // See HttpProgramOptions.
+    std::vector<std::string> cgroups;
+};
+
+// Detaches at its end. A host that cannot read HTTP is logged, and all else goes on. Not thread-safe.
+class HttpMonitor {
+  public:
+    // Connections are told apart by the sockets that `sockets` knows.
+    void attach(const HttpOptions& options, const SocketProgram& sockets, std::uint32_t max_targets);
+
+    // Credits what was counted to whom `accounting` says that the targets are: before these change.
+    void credit(const SocketAccounting& accounting);
+    // The targets that are dialled from now on.
+    void follow(const std::vector<SocketTarget>& targets);
+    // A target that has no connections any more.
+    void forget(std::uint32_t index);
+
+    HttpTotals totals() const { return program_ ? program_->totals() : HttpTotals{}; }
+    // Adds to the attachments and features of `snapshot`, and the counts of what was not looked into.
+    void describe(Snapshot& snapshot) const;
+
+  private:
+    void credit_requests(const SocketAccounting& accounting);
+    void credit_durations(const SocketAccounting& accounting);
+    void credit_targets(const SocketAccounting& accounting);
+
+    using Key = std::pair<std::uint32_t, std::uint32_t>;  // index; method and status
+
+    std::optional<HttpProgram> program_;
+    // Part of the counts that is in the ledger already.
+    std::map<Key, std::uint64_t> requests_;
+    std::map<Key, latency_histogram> durations_;
+    std::map<std::uint32_t, http_target_counts> targets_;
+};
+
+}  // namespace pangolin
