@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <optional>
 
 #include "exporter/application/application_metrics.h"
 #include "exporter/application/otlp_receiver.h"
@@ -10,10 +11,49 @@
 #include "exporter/signals.h"
 #include "exporter/site_source.h"
 #include "exporter/web_server.h"
+#include "loader/pangolin_process.h"
 #include "loader/preflight.h"
+#include "userspace/accounts/account_monitor.h"
 #include "userspace/certificates/certificate_monitor.h"
+#include "userspace/host/host_monitor.h"
+#include "userspace/host/sqlite_monitor.h"
 
 namespace pangolin {
+
+namespace {
+
+void read_database(const Configuration& configuration, CollectorOptions& options) {
+    const auto certificates = std::make_shared<CertificateMonitor>(configuration.traefik.acme);
+    options.parts.push_back(certificates);
+    std::shared_ptr<AccountMonitor> accounts;
+    const MetadataKind kind = configuration.metadata.kind;
+    if (kind == MetadataKind::sqlite || kind == MetadataKind::postgres) {
+        accounts = std::make_shared<AccountMonitor>(certificates);
+        options.parts.push_back(accounts);
+    }
+    options.sites = make_site_source(configuration.metadata, configuration.traefik, accounts);
+}
+
+void watch_processes(const Configuration& configuration, CollectorOptions& options) {
+    std::shared_ptr<SqliteMonitor> sqlite;
+    if (configuration.metadata.kind == MetadataKind::sqlite) {
+        sqlite = std::make_shared<SqliteMonitor>(configuration.metadata.sqlite);
+        options.parts.push_back(sqlite);
+    }
+    const PangolinSettings& settings = configuration.pangolin;
+    const auto finder = std::make_shared<PangolinProcessFinder>(PangolinPorts{
+        settings.external_port, settings.internal_port, settings.next_port, settings.integration_port});
+    options.parts.push_back(std::make_shared<HostMonitor>([finder, sqlite] {
+        std::optional<ProcessIdentity> identity;
+        if (const auto found = finder->find())
+            identity = {found->pid, found->start_time};
+        if (sqlite)
+            sqlite->follow(identity);
+        return identity;
+    }));
+}
+
+}  // namespace
 
 CollectorOptions collector_options(const Configuration& configuration) {
     CollectorOptions options;
@@ -21,12 +61,12 @@ CollectorOptions collector_options(const Configuration& configuration) {
     options.interfaces = configuration.wireguard.interfaces;
     options.attach = configuration.wireguard.attach;
     options.handshakes = configuration.wireguard.handshakes;
-    options.sites = make_site_source(configuration.metadata, configuration.traefik);
+    read_database(configuration, options);
+    watch_processes(configuration, options);
     options.metadata_refresh = configuration.metadata.refresh;
     options.http = {.enabled = configuration.http.enabled, .cgroups = configuration.http.cgroups};
     options.limits = {.max_peers = configuration.limits.max_peers,
                       .max_targets = configuration.limits.max_targets};
-    options.parts.push_back(std::make_shared<CertificateMonitor>(configuration.traefik.acme));
     return options;
 }
 

@@ -10,8 +10,10 @@
 #include <vector>
 
 #include "bpf/shared/traffic.h"
+#include "userspace/accounts/account_snapshot.h"
 #include "userspace/certificates/certificate_snapshot.h"
 #include "userspace/control_plane/control_counts.h"
+#include "userspace/host/host_snapshot.h"
 #include "userspace/metadata/site_directory.h"
 #include "userspace/resource_ledger.h"
 #include "userspace/site_health.h"
@@ -144,6 +146,13 @@ struct Snapshot {
     std::vector<MapUsage> maps;
     std::vector<LostUpdates> lost_updates;
     CertificateSnapshot certificates;
+    // Null while Pangolin's database cannot be read.
+    std::shared_ptr<const AccountCounts> accounts;
+    // That it is, or is to be as soon as it can be.
+    bool reads_accounts = false;
+    // Those of `accounts`, as they were last while the database cannot be read: they are part of sums.
+    std::optional<BlueprintCounts> blueprints;
+    HostSnapshot host;
     // Wall time that this collection took, and what all collections took.
     double collection_seconds = 0;
     std::uint64_t collections = 0;

@@ -35,6 +35,33 @@ void emit(const SnapshotView& view, Samples& samples) {
         add_all(samples, (*counts).*family);
 }
 
+// The same, unless `first` has other sources for it.
+template <auto ControlCounts::* family, auto first>
+void emit_unless(const SnapshotView& view, Samples& samples) {
+    if (!first(view, samples))
+        emit<family>(view, samples);
+}
+
+// What Traefik got, and blueprints.
+void emit_reloads(const SnapshotView& view, Samples& samples) {
+    CountsBy<1> sums;
+    if (const auto& counts = view.snapshot().control_plane)
+        sums = counts->configuration_reloads;
+    if (const auto& blueprints = view.snapshot().blueprints) {
+        sums[{"success"}] += blueprints->succeeded;
+        sums[{"failure"}] += blueprints->failed;
+    }
+    add_all(samples, sums);
+}
+
+void emit_jobs(const SnapshotView& view, Samples& samples) {
+    emit<&ControlCounts::background_jobs>(view, samples);
+    if (const auto& blueprints = view.snapshot().blueprints) {
+        samples.add({"blueprint", "success"}, blueprints->succeeded);
+        samples.add({"blueprint", "failure"}, blueprints->failed);
+    }
+}
+
 // Histograms of this part have the buckets of Durations: 1 ms to 10 s.
 constexpr auto rows = std::to_array<Metric>({
     {.name = "pangolin_ui_requests_total",
@@ -78,21 +105,22 @@ constexpr auto rows = std::to_array<Metric>({
     {.name = "pangolin_token_issued_total",
      .type = MetricType::counter,
      .labels = {"auth_method"},
-     .help = "Sign-ins that gave out a token or a session.",
-     .source = "H",
-     .emit = emit<&ControlCounts::tokens_issued>},
+     .help = "Sessions that were opened, by how somebody signed in.",
+     .source = "DH",
+     .emit = emit_unless<&ControlCounts::tokens_issued, emit_issued_sessions>},
     {.name = "pangolin_token_revoked_total",
      .type = MetricType::counter,
      .labels = {"reason"},
-     .help = "Sessions that were ended by logging out.",
-     .source = "H",
-     .emit = emit<&ControlCounts::tokens_revoked>},
+     .help = "Sessions that ended: one of a user before its time (logout), in due time (expired), otherwise "
+             "(removed).",
+     .source = "DH",
+     .emit = emit_unless<&ControlCounts::tokens_revoked, emit_ended_sessions>},
     {.name = "pangolin_token_refresh_total",
      .type = MetricType::counter,
      .labels = {"result"},
-     .help = "Requests of newt and olm for a new token.",
-     .source = "H",
-     .emit = emit<&ControlCounts::token_refreshes>},
+     .help = "Sessions that were prolonged; without a database requests of newt and olm for a new token.",
+     .source = "DH",
+     .emit = emit_unless<&ControlCounts::token_refreshes, emit_prolonged_sessions>},
     {.name = "pangolin_session_checks_total",
      .type = MetricType::counter,
      .labels = {"result"},
@@ -122,9 +150,10 @@ constexpr auto rows = std::to_array<Metric>({
     {.name = "pangolin_config_reloads_total",
      .type = MetricType::counter,
      .labels = {"result"},
-     .help = "Configurations that Traefik got and that were of another size than the one before.",
-     .source = "H",
-     .emit = emit<&ControlCounts::configuration_reloads>},
+     .help =
+         "Configurations that Traefik got and that were of another size than the one before, and blueprints.",
+     .source = "HD",
+     .emit = emit_reloads},
     {.name = "pangolin_holepunch_orchestration_total",
      .type = MetricType::counter,
      .labels = {"result"},
@@ -135,9 +164,9 @@ constexpr auto rows = std::to_array<Metric>({
     {.name = "pangolin_background_jobs_total",
      .type = MetricType::counter,
      .labels = {"job_type", "status"},
-     .help = "Recurring jobs that show on the network: gerbil's bandwidth_report, Traefik's provider_sync.",
-     .source = "H",
-     .emit = emit<&ControlCounts::background_jobs>},
+     .help = "Jobs that can be seen: gerbil's bandwidth_report, Traefik's provider_sync, each blueprint.",
+     .source = "HD",
+     .emit = emit_jobs},
     {.name = "pangolin_ws_connections_total",
      .type = MetricType::counter,
      .labels = {"site_id", "result"},

@@ -35,6 +35,12 @@ extern const std::array<double, LATENCY_BOUNDS> latency_bounds;
 // Nothing when there was no observation.
 void emit_latency(const SiteSnapshot& site, Samples& samples, const Latency& latency);
 
+// What Pangolin's database says of sessions, by the labels of pangolin_token_*_total. False where no database
+// is read: what is seen of requests counts then.
+bool emit_issued_sessions(const SnapshotView& view, Samples& samples);
+bool emit_ended_sessions(const SnapshotView& view, Samples& samples);
+bool emit_prolonged_sessions(const SnapshotView& view, Samples& samples);
+
 // The parts, in the order of publication.
 std::span<const Metric> site_rows();
 std::span<const Metric> resource_rows();
@@ -42,7 +48,9 @@ std::span<const Metric> http_rows();
 std::span<const Metric> tunnel_rows();
 std::span<const Metric> control_rows();
 std::span<const Metric> peer_rows();
+std::span<const Metric> account_rows();
 std::span<const Metric> certificate_rows();
+std::span<const Metric> host_rows();
 std::span<const Metric> application_rows();
 std::span<const Metric> exporter_rows();
 

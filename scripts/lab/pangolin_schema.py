@@ -315,6 +315,13 @@ READ_TABLES = (
     "targets",
     "targetHealthCheck",
     "clients",
+    "user",
+    "session",
+    "resourceSessions",
+    "newtSession",
+    "clientSession",
+    "certificates",
+    "blueprints",
 )
 
 

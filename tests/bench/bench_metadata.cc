@@ -4,7 +4,8 @@
 // 1,000 sites, 1,000 resources, 5,000 targets with health checks, 200 clients. The writer commits small
 // updates as fast as it can, as better-sqlite3 does (rollback journal, synchronous=FULL, a busy timeout of 5
 // s), while nobody reads, while the source is read every second (the least refresh; the default is 10 s), and
-// without pause.
+// without pause. The same beside a reader of 300,000 sessions, which must not delay the 99th percentile by
+// more than 5 ms as the exporter reads them.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -19,6 +20,9 @@
 #include "tests/support/pangolin_database.h"
 #include "tests/support/postgres_server.h"
 #include "tests/support/scratch_folder.h"
+#include "userspace/accounts/account_monitor.h"
+#include "userspace/accounts/session_table.h"
+#include "userspace/metadata/database_reading.h"
 #include "userspace/metadata/site_directory.h"
 
 namespace pangolin::bench {
@@ -30,6 +34,7 @@ using Milliseconds = std::chrono::duration<double, std::milli>;
 constexpr int sites = 1000;
 constexpr int targets_of_resource = 5;
 constexpr int clients = 200;
+constexpr int sessions = 300'000;
 constexpr int readings = 21;
 constexpr auto writing_time = std::chrono::seconds(6);
 constexpr auto writing_interval = std::chrono::milliseconds(1);
@@ -91,6 +96,35 @@ double percentile(std::vector<double> values, double part) {
     std::ranges::nth_element(values, values.begin() + at);
     return values[static_cast<std::size_t>(at)];
 }
+
+std::string session_rows(const PangolinSchema& schema) {
+    std::string sql = "BEGIN;";
+    for (int i = 0; i < sessions; ++i)
+        sql += schema.insert("session", {{"id", fmt::format("'{:064x}'", i * 0x9e3779b97f4a7c15ULL)},
+                                         {"userId", fmt::format("'user-{:011}'", i % 5000)},
+                                         {"expiresAt", "4102444800000"},
+                                         {"deviceAuthUsed", "FALSE"}});
+    return sql + "COMMIT;";
+}
+
+// Reads all sessions each time; the exporter pauses for 100 times as long.
+class SessionSweep final : public DatabaseReading {
+  public:
+    bool read(Database& database, const Schema& schema) override {
+        const auto start = Clock::now();
+        const auto found = reader_.read(database, schema, SessionKind::user, 0);
+        times.push_back(Milliseconds(Clock::now() - start).count());
+        complete &= found && found->size() == static_cast<std::size_t>(sessions);
+        return found.has_value();
+    }
+    void unavailable(const Error&) override { complete = false; }
+
+    std::vector<double> times;
+    bool complete = true;
+
+  private:
+    SessionReader reader_;
+};
 
 bool time_readings(SiteSource& source) {
     std::vector<double> times;
@@ -160,6 +194,32 @@ Writing write_beside_reader(const std::string& path, SiteSource& source, std::ch
     return writing;
 }
 
+void print_sessions(const SessionSweep& sweep, std::string_view source) {
+    fmt::print("metadata_sessions source={} sessions={} sweeps={} median_ms={:.1f} worst_ms={:.1f}\n", source,
+               sessions, sweep.times.size(), percentile(sweep.times, 0.5), percentile(sweep.times, 1));
+}
+
+bool bench_sessions(const std::string& path) {
+    DatabaseWriter(path).must(session_rows(PangolinSchema("1.22.0")));
+    const auto sweep = std::make_shared<SessionSweep>();
+    const auto source = make_sqlite_site_source(path, SiteLabel::nice_id, sweep);
+    using std::chrono::milliseconds;
+    const Writing alone = write_beside_reader(path, *source, milliseconds(-1), "none");
+    const double base = percentile(alone.latencies, 0.99);
+    const Writing worst = write_beside_reader(path, *source, milliseconds(0), "sessions_without_pause");
+    fmt::print("metadata_writer_delay reader=sessions_without_pause p99_ms={:.2f}\n",
+               percentile(worst.latencies, 0.99) - base);
+    print_sessions(*sweep, "sqlite");
+    // As the exporter reads them at the least refresh: once in these seconds, then it pauses.
+    const auto usual =
+        make_sqlite_site_source(path, SiteLabel::nice_id, std::make_shared<AccountMonitor>(nullptr));
+    const Writing beside = write_beside_reader(path, *usual, milliseconds(1000), "sessions");
+    const double delay = percentile(beside.latencies, 0.99) - base;
+    fmt::print("metadata_writer_delay reader=sessions p99_ms={:.2f}\n", delay);
+    constexpr double greatest_delay = 5;
+    return worst.failures + beside.failures == 0 && sweep->complete && delay < greatest_delay;
+}
+
 int run() {
     if (std::filesystem::is_directory("/dev/shm"))
         ::setenv("TMPDIR", "/dev/shm", 0);
@@ -180,10 +240,19 @@ int run() {
         good &= beside.failures == 0;
     }
 
+    good &= bench_sessions(path);
+
     if (const auto server = PostgresServer::start()) {
         const PangolinSchema schema("1.22.0", Dialect::postgres);
         server->must(schema.tables() + rows(schema));
         good &= time_readings(*make_postgres_site_source(server->connection_string(), SiteLabel::nice_id));
+        server->must(session_rows(schema));
+        const auto sweep = std::make_shared<SessionSweep>();
+        const auto source = make_postgres_site_source(server->connection_string(), SiteLabel::nice_id, sweep);
+        for (int i = 0; i < readings; ++i)
+            good &= source->read().has_value();
+        print_sessions(*sweep, "postgres");
+        good &= sweep->complete;
     } else {
         fmt::print("PostgreSQL is not installed\n");
     }

@@ -183,6 +183,24 @@ inline void add_control_plane(std::mt19937_64& random, Snapshot& snapshot) {
     snapshot.control_plane = std::make_shared<const ControlCounts>(std::move(counts));
 }
 
+inline void add_accounts(std::mt19937_64& random, Snapshot& snapshot) {
+    AccountCounts counts;
+    for (auto* const family : {&counts.active, &counts.issued})
+        for (auto& count : *family)
+            count = random() % 1000;
+    counts.ended = {random() % 10, random() % 10, random() % 10};
+    counts.refreshed = random() % 10;
+    counts.user_sessions = random() % 1000;
+    counts.blueprints = BlueprintCounts{random() % 10, random() % 10};
+    snapshot.accounts = std::make_shared<const AccountCounts>(counts);
+    snapshot.reads_accounts = true;
+    snapshot.blueprints = counts.blueprints;
+    snapshot.host.pangolin_restarts = random() % 10;
+    snapshot.host.plugins["badger"] = {random() % 10, random() % 10};
+    snapshot.host.sqlite_connections = DatabaseConnections{random() % 2, 1};
+    snapshot.host.database_wait_seconds = static_cast<double>(random() % 100000) / 977.0;
+}
+
 inline void fill_status(std::mt19937_64& random, Snapshot& snapshot) {
     snapshot.active_sites = {{"eu", random() % 100}, {"us \"east\"", random() % 100}};
     snapshot.sources = {
@@ -245,6 +263,7 @@ inline std::shared_ptr<const Snapshot> random_snapshot(std::uint64_t seed,
     snapshot->directory = std::move(directory);
     detail::add_certificates(random, *snapshot);
     detail::add_control_plane(random, *snapshot);
+    detail::add_accounts(random, *snapshot);
     detail::fill_status(random, *snapshot);
     return snapshot;
 }

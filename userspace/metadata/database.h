@@ -10,6 +10,8 @@
 
 namespace pangolin {
 
+enum class DatabaseKind : std::uint8_t { sqlite, postgres };
+
 // The current row of a query; valid during the callback only.
 class DatabaseRow {
   public:
@@ -27,6 +29,7 @@ class DatabaseRow {
 class Database {
   public:
     virtual ~Database() = default;
+    virtual DatabaseKind kind() const = 0;
     // Runs one statement, which takes at most one integer parameter, written $1. Rows must only be copied in
     // `on_row`: the database may be locked meanwhile. After an error the connection is best thrown away.
     virtual Result<void> query(const std::string& sql, std::optional<std::int64_t> parameter,

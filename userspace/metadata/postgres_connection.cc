@@ -175,15 +175,18 @@ Result<void> PostgresConnection::query(const std::string& sql, std::optional<std
     if (PQsendQueryParams(connection_.get(), sql.c_str(), parameter ? 1 : 0, nullptr, values.data(), nullptr,
                           nullptr, 0) == 0)
         return std::unexpected(result_error(nullptr));
+    PQsetSingleRowMode(connection_.get());
     Result<void> outcome;
-    // A query has one result, then null; after a failed one the connection may send more.
+    // A query has a result for each row and one for the end, then null; after a failed one the connection may
+    // send more.
     for (;;) {
         if (auto waited = wait_for_result(); !waited)
             return waited;
         const QueryResult result(PQgetResult(connection_.get()));
         if (!result)
             return outcome;
-        if (PQresultStatus(result.get()) != PGRES_TUPLES_OK) {
+        const ExecStatusType status = PQresultStatus(result.get());
+        if (status != PGRES_SINGLE_TUPLE && status != PGRES_TUPLES_OK) {
             if (outcome)
                 outcome = std::unexpected(result_error(result.get()));
             continue;

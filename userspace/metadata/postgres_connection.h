@@ -18,6 +18,9 @@ class PostgresConnection final : public Database {
     // Connects, for at most connect_timeout by address.
     static Result<PostgresConnection> open(const PostgresOptions& options);
 
+    DatabaseKind kind() const override { return DatabaseKind::postgres; }
+
+    // Rows come one by one: those of a large table are never in memory together.
     Result<void> query(const std::string& sql, std::optional<std::int64_t> parameter,
                        const std::function<void(const DatabaseRow&)>& on_row) override;
 

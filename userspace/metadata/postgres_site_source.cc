@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "userspace/metadata/database_reading.h"
 #include "userspace/metadata/directory_reader.h"
 #include "userspace/metadata/postgres_connection.h"
 #include "userspace/metadata/schema.h"
@@ -22,12 +23,23 @@ WHERE a.attnum > 0 AND NOT a.attisdropped AND has_column_privilege(a.attrelid, a
 
 class PostgresSiteSource final : public SiteSource {
   public:
-    PostgresSiteSource(std::string connection_string, SiteLabel label)
-        : options_(parse_postgres_options(connection_string)), reader_(label) {}
+    PostgresSiteSource(const std::string& connection_string, SiteLabel label,
+                       std::shared_ptr<DatabaseReading> also)
+        : options_(parse_postgres_options(connection_string)), reader_(label), also_(std::move(also)) {}
 
     std::string_view name() const override { return "postgres"; }
 
     Result<SiteDirectory> read() override {
+        auto rows = read_patiently();
+        if (rows)
+            return reader_.read(*rows);
+        if (also_)
+            also_->unavailable(rows.error());
+        return std::unexpected(rows.error());
+    }
+
+  private:
+    Result<Rows> read_patiently() {
         if (!options_)
             return std::unexpected(options_.error());
         const bool kept = connection_.has_value();
@@ -37,14 +49,11 @@ class PostgresSiteSource final : public SiteSource {
             connection_.reset();
             rows = read_all();
         }
-        if (!rows) {
+        if (!rows)
             connection_.reset();
-            return std::unexpected(rows.error());
-        }
-        return reader_.read(*rows);
+        return rows;
     }
 
-  private:
     Result<Rows> read_all() {
         if (!connection_) {
             auto opened = PostgresConnection::open(*options_);
@@ -66,18 +75,23 @@ class PostgresSiteSource final : public SiteSource {
                 "Check that this is Pangolin's database and that the exporter's role may SELECT,");
             !usable)
             return std::unexpected(usable.error());
-        return read_rows(*connection_, schema);
+        auto rows = read_rows(*connection_, schema);
+        if (rows && also_ && !also_->read(*connection_, schema))
+            connection_.reset();
+        return rows;
     }
 
     Result<PostgresOptions> options_;
     DirectoryReader reader_;
+    std::shared_ptr<DatabaseReading> also_;
     std::optional<PostgresConnection> connection_;
 };
 
 }  // namespace
 
-std::unique_ptr<SiteSource> make_postgres_site_source(std::string connection_string, SiteLabel label) {
-    return std::make_unique<PostgresSiteSource>(std::move(connection_string), label);
+std::unique_ptr<SiteSource> make_postgres_site_source(std::string connection_string, SiteLabel label,
+                                                      std::shared_ptr<DatabaseReading> also) {
+    return std::make_unique<PostgresSiteSource>(connection_string, label, std::move(also));
 }
 
 }  // namespace pangolin

@@ -160,15 +160,19 @@ class SiteSource {
     virtual Result<SiteDirectory> read() = 0;
 };
 
+class DatabaseReading;
+
 enum class SiteLabel : std::uint8_t { nice_id, site_id, name };
 
 // Pangolin's SQLite database, opened read-only for one short SELECT at a time: Pangolin's Node thread waits
-// for readers.
-std::unique_ptr<SiteSource> make_sqlite_site_source(std::string path, SiteLabel label);
+// for readers. `also`, if it is not null, reads what else it wants after each reading.
+std::unique_ptr<SiteSource> make_sqlite_site_source(std::string path, SiteLabel label,
+                                                    std::shared_ptr<DatabaseReading> also = nullptr);
 
 // Pangolin's PostgreSQL database, in a read-only session that is kept between readings. `connection_string`
 // is a URI or "key=value ..." as Pangolin (node-postgres) or libpq take it; no error ever shows its password.
-std::unique_ptr<SiteSource> make_postgres_site_source(std::string connection_string, SiteLabel label);
+std::unique_ptr<SiteSource> make_postgres_site_source(std::string connection_string, SiteLabel label,
+                                                      std::shared_ptr<DatabaseReading> also = nullptr);
 
 // A sites.yml.
 std::unique_ptr<SiteSource> make_sites_file_source(std::string path);

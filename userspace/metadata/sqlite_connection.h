@@ -27,6 +27,8 @@ class SqliteConnection final : public Database {
     // Opens the file. Nothing is read, so a file that is no database is noticed by the first query.
     static Result<SqliteConnection> open(const std::string& path);
 
+    DatabaseKind kind() const override { return DatabaseKind::sqlite; }
+
     // The statement is finalized before this returns, with which its lock is gone.
     Result<void> query(const std::string& sql, std::optional<std::int64_t> parameter,
                        const std::function<void(const DatabaseRow&)>& on_row) override;

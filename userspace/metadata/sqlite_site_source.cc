@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "userspace/metadata/database_reading.h"
 #include "userspace/metadata/directory_reader.h"
 #include "userspace/metadata/schema.h"
 #include "userspace/metadata/site_directory.h"
@@ -12,11 +13,24 @@ namespace {
 
 class SqliteSiteSource final : public SiteSource {
   public:
-    SqliteSiteSource(std::string path, SiteLabel label) : path_(std::move(path)), reader_(label) {}
+    SqliteSiteSource(std::string path, SiteLabel label, std::shared_ptr<DatabaseReading> also)
+        : path_(std::move(path)), reader_(label), also_(std::move(also)) {}
 
     std::string_view name() const override { return "sqlite"; }
 
     Result<SiteDirectory> read() override {
+        auto rows = read_rows_and_more();
+        if (!rows || write_ahead_log_)
+            connection_.reset();
+        if (rows)
+            return reader_.read(*rows);
+        if (also_)
+            also_->unavailable(rows.error());
+        return std::unexpected(rows.error());
+    }
+
+  private:
+    Result<Rows> read_rows_and_more() {
         if (connection_ && !connection_->is_current())
             connection_.reset();
         if (!connection_) {
@@ -27,14 +41,11 @@ class SqliteSiteSource final : public SiteSource {
             schema_version_.reset();
         }
         auto rows = read_all(*connection_);
-        if (!rows || write_ahead_log_)
+        if (rows && also_ && !also_->read(*connection_, schema_))
             connection_.reset();
-        if (!rows)
-            return std::unexpected(rows.error());
-        return reader_.read(*rows);
+        return rows;
     }
 
-  private:
     Result<Rows> read_all(SqliteConnection& connection) {
         if (auto updated = update_schema(connection); !updated)
             return std::unexpected(updated.error());
@@ -75,6 +86,7 @@ class SqliteSiteSource final : public SiteSource {
 
     std::string path_;
     DirectoryReader reader_;
+    std::shared_ptr<DatabaseReading> also_;
     std::optional<SqliteConnection> connection_;
     Schema schema_;
     std::optional<std::int64_t> schema_version_;
@@ -83,8 +95,9 @@ class SqliteSiteSource final : public SiteSource {
 
 }  // namespace
 
-std::unique_ptr<SiteSource> make_sqlite_site_source(std::string path, SiteLabel label) {
-    return std::make_unique<SqliteSiteSource>(std::move(path), label);
+std::unique_ptr<SiteSource> make_sqlite_site_source(std::string path, SiteLabel label,
+                                                    std::shared_ptr<DatabaseReading> also) {
+    return std::make_unique<SqliteSiteSource>(std::move(path), label, std::move(also));
 }
 
 }  // namespace pangolin

@@ -1,0 +1,95 @@
+#include "userspace/host/sqlite_monitor.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include <algorithm>
+#include <fstream>
+#include <utility>
+
+#include "loader/files.h"
+#include "loader/process_table.h"
+
+namespace pangolin {
+namespace {
+
+// A line of /proc/locks (proc(5)): "1: POSIX  ADVISORY  WRITE 1234 fd:00:12345 1073741826 1073742335". One
+// that waits has "->" behind its number.
+bool holds_lock(pid_t pid, const struct stat& database) {
+    const std::string process = fmt::format(" {} ", pid);
+    const std::string file = fmt::format(" {:02x}:{:02x}:{} ", major(database.st_dev), minor(database.st_dev),
+                                         static_cast<std::uint64_t>(database.st_ino));
+    std::ifstream locks("/proc/locks");
+    for (std::string line; std::getline(locks, line);)
+        if (line.find(file) != std::string::npos && line.find(process) != std::string::npos &&
+            line.find("->") == std::string::npos)
+            return true;
+    return false;
+}
+
+}  // namespace
+
+std::optional<DatabaseConnections> sqlite_connections(pid_t pid, const std::string& path) {
+    struct stat database{};
+    if (!process_start_time(pid) || ::stat(path.c_str(), &database) != 0)
+        return std::nullopt;
+    const std::string folder = process_path(pid, "fd");
+    std::uint64_t open = 0;
+    for (const std::string& name : names_in_folder(folder)) {
+        struct stat status{};
+        if (::stat((folder + "/" + name).c_str(), &status) == 0 && status.st_dev == database.st_dev &&
+            status.st_ino == database.st_ino)
+            ++open;
+    }
+    DatabaseConnections connections;
+    connections.active = open > 0 && holds_lock(pid, database) ? 1 : 0;
+    connections.idle = open - connections.active;
+    return connections;
+}
+
+SqliteMonitor::SqliteMonitor(std::string path) : path_(std::move(path)) {}
+
+void SqliteMonitor::start() {
+    if (!can_time_syncs(path_)) {
+        spdlog::info("the time that Pangolin waits for its database is not published: {} is not on ext4",
+                     path_);
+        return;
+    }
+    auto program = DatabaseWaitProgram::attach();
+    if (!program) {
+        spdlog::info("the time that Pangolin waits for its database is not published: {}",
+                     program.error().message());
+        return;
+    }
+    const std::lock_guard lock(mutex_);
+    program_.emplace(std::move(*program));
+}
+
+void SqliteMonitor::follow(const std::optional<ProcessIdentity>& pangolin) {
+    struct stat database{};
+    const bool there = pangolin && ::stat(path_.c_str(), &database) == 0;
+    const std::lock_guard lock(mutex_);
+    pangolin_ = pangolin;
+    watched_ |= there;
+    if (program_)
+        program_->watch(there ? pangolin->pid : 0, database.st_dev, database.st_ino);
+}
+
+void SqliteMonitor::describe(Snapshot& snapshot) const {
+    const std::lock_guard lock(mutex_);
+    snapshot.add_feature("database_wait", program_.has_value());
+    if (pangolin_)
+        snapshot.host.sqlite_connections = sqlite_connections(pangolin_->pid, path_);
+    if (!program_ || !watched_)
+        return;
+    const database_wait wait = program_->read();
+    constexpr double nanoseconds_a_second = 1e9;
+    snapshot.host.database_wait_seconds =
+        static_cast<double>(wait.lock_ns + wait.sync_ns) / nanoseconds_a_second;
+    snapshot.lost_updates.push_back({"database_waits", "full", wait.lost});
+    snapshot.add_attachments("tracepoint", 3);
+}
+
+}  // namespace pangolin
