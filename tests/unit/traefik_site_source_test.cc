@@ -256,7 +256,7 @@ TEST(TraefikRule, Parses) {
     }
 }
 
-TEST(HttpServer, Parses) {
+TEST(HttpEndpoint, Parses) {
     struct Row {
         const char* url;
         // Empty: an error.
@@ -283,7 +283,7 @@ TEST(HttpServer, Parses) {
     };
     for (const Row& row : rows) {
         SCOPED_TRACE(row.url);
-        const auto server = HttpServer::parse(row.url);
+        const auto server = HttpEndpoint::parse(row.url);
         ASSERT_EQ(server.has_value(), *row.authority != '\0');
         if (!server)
             continue;

@@ -37,29 +37,35 @@ bool is_host(std::string_view host) {
     return !host.empty();
 }
 
-asio::awaitable<HttpAnswer> get(const HttpServer& server, std::string target, std::size_t size_limit) {
+asio::awaitable<HttpResponse> get(const HttpEndpoint& endpoint, std::string target,
+                                  const HttpGetOptions& options) {
     const auto executor = co_await asio::this_coro::executor;
     tcp::resolver resolver(executor);
     const auto addresses =
-        co_await resolver.async_resolve(server.host, std::to_string(server.port), asio::use_awaitable);
+        co_await resolver.async_resolve(endpoint.host, std::to_string(endpoint.port), asio::use_awaitable);
     beast::tcp_stream stream(executor);
     co_await stream.async_connect(addresses, asio::use_awaitable);
 
     http::request<http::empty_body> request(http::verb::get, target, 11);
-    request.set(http::field::host, server.authority());
+    request.set(http::field::host, endpoint.authority());
     request.set(http::field::user_agent, "pangolin_exporter");
-    request.set(http::field::accept, "application/json");
+    if (!options.accept.empty())
+        request.set(http::field::accept, options.accept);
+    if (!options.accept_encoding.empty())
+        request.set(http::field::accept_encoding, options.accept_encoding);
     request.set(http::field::connection, "close");
     co_await http::async_write(stream, request, asio::use_awaitable);
 
     beast::flat_buffer buffer;
     http::response_parser<http::string_body> parser;
     parser.header_limit(header_limit);
-    parser.body_limit(size_limit);
+    parser.body_limit(options.size_limit);
     co_await http::async_read(stream, buffer, parser, asio::use_awaitable);
 
-    HttpAnswer answer;
+    HttpResponse answer;
     answer.status = parser.get().result_int();
+    answer.content_type = parser.get()[http::field::content_type];
+    answer.content_encoding = parser.get()[http::field::content_encoding];
     const beast::string_view next = parser.get()["X-Next-Page"];
     answer.next_page = parse_number<unsigned>({next.data(), next.size()}).value_or(0);
     answer.body = std::move(parser.get().body());
@@ -68,7 +74,7 @@ asio::awaitable<HttpAnswer> get(const HttpServer& server, std::string target, st
 
 }  // namespace
 
-Result<HttpServer> HttpServer::parse(std::string_view url) {
+Result<HttpEndpoint> HttpEndpoint::parse(std::string_view url) {
     constexpr std::string_view scheme = "http://";
     const auto malformed = [&] {
         return failure(in_quotes(url) + " is not the URL of an HTTP server that can be read",
@@ -78,7 +84,7 @@ Result<HttpServer> HttpServer::parse(std::string_view url) {
         return malformed();
     const std::string_view rest = url.substr(scheme.size());
     const std::string_view authority = rest.substr(0, rest.find('/'));
-    HttpServer server;
+    HttpEndpoint server;
     server.path = rest.substr(authority.size());
     while (server.path.ends_with('/'))
         server.path.pop_back();
@@ -103,26 +109,27 @@ Result<HttpServer> HttpServer::parse(std::string_view url) {
     return server;
 }
 
-std::string HttpServer::authority() const {
+std::string HttpEndpoint::authority() const {
     const bool needs_brackets = host.find(':') != std::string::npos;
     return needs_brackets ? fmt::format("[{}]:{}", host, port) : fmt::format("{}:{}", host, port);
 }
 
-Result<HttpAnswer> http_get(const HttpServer& server, const std::string& target,
-                            std::chrono::milliseconds time_limit, std::size_t size_limit) {
+Result<HttpResponse> http_get(const HttpEndpoint& endpoint, const std::string& target,
+                              const HttpGetOptions& options) {
     const std::string what =
-        fmt::format("cannot read http://{}{}{}", server.authority(), server.path, target);
-    std::optional<HttpAnswer> answer;
+        fmt::format("cannot read http://{}{}{}", endpoint.authority(), endpoint.path, target);
+    std::optional<HttpResponse> answer;
     std::exception_ptr error;
     asio::io_context context(1);
-    asio::co_spawn(context, get(server, server.path + target, size_limit),
-                   [&](const std::exception_ptr& thrown, HttpAnswer result) {
+    asio::co_spawn(context, get(endpoint, endpoint.path + target, options),
+                   [&](const std::exception_ptr& thrown, HttpResponse result) {
                        error = thrown;
                        answer = std::move(result);
                    });
-    context.run_for(time_limit);
+    context.run_for(options.time_limit);
     if (!answer)
-        return failure(fmt::format("{}: no answer within {} ms", what, time_limit.count()), "", ETIMEDOUT);
+        return failure(fmt::format("{}: no answer within {} ms", what, options.time_limit.count()), "",
+                       ETIMEDOUT);
     if (!error)
         return std::move(*answer);
     try {

@@ -168,7 +168,7 @@ std::optional<TraefikService> service_of(const Json& entry, std::string_view pro
 // All pages of one list.
 class ApiReader {
   public:
-    explicit ApiReader(const HttpServer& server)
+    explicit ApiReader(const HttpEndpoint& server)
         : server_(server), deadline_(Clock::now() + reading_time_limit) {}
 
     template <class Take>
@@ -179,7 +179,8 @@ class ApiReader {
                 return failure(
                     fmt::format("cannot read Traefik's API at {}: it is too slow", server_.authority()),
                     api_hint, ETIMEDOUT);
-            auto answer = http_get(server_, target, request_time_limit, answer_size_limit);
+            auto answer = http_get(server_, target,
+                                   {.time_limit = request_time_limit, .size_limit = answer_size_limit});
             if (!answer)
                 return failure(answer.error().what, api_hint, answer.error().code);
             if (answer->status != 200)
@@ -202,7 +203,7 @@ class ApiReader {
     }
 
   private:
-    const HttpServer& server_;
+    const HttpEndpoint& server_;
     Clock::time_point deadline_;
 };
 
@@ -250,7 +251,7 @@ TraefikRule parse_traefik_rule(std::string_view rule) {
     return result;
 }
 
-Result<std::vector<TraefikService>> read_traefik_services(const HttpServer& server) {
+Result<std::vector<TraefikService>> read_traefik_services(const HttpEndpoint& server) {
     std::vector<TraefikService> services;
     ApiReader reader(server);
     for (const std::string_view protocol : {"http", "tcp", "udp"}) {

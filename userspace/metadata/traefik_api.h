@@ -53,6 +53,6 @@ TraefikRule parse_traefik_rule(std::string_view rule);
 
 // Reads services and routers of http, tcp and udp: at least six small requests. Entries that make no sense
 // are left out.
-Result<std::vector<TraefikService>> read_traefik_services(const HttpServer& server);
+Result<std::vector<TraefikService>> read_traefik_services(const HttpEndpoint& server);
 
 }  // namespace pangolin

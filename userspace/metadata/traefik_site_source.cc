@@ -70,7 +70,7 @@ void add_services(const std::vector<TraefikService>& services, SiteDirectory& di
 class TraefikSiteSource final : public SiteSource {
   public:
     TraefikSiteSource(const std::string& url, std::unique_ptr<SiteSource> sites)
-        : server_(HttpServer::parse(url)), sites_(std::move(sites)) {}
+        : server_(HttpEndpoint::parse(url)), sites_(std::move(sites)) {}
 
     std::string_view name() const override { return sites_ ? sites_->name() : "traefik"; }
 
@@ -103,7 +103,7 @@ class TraefikSiteSource final : public SiteSource {
         last_error_ = error;
     }
 
-    Result<HttpServer> server_;
+    Result<HttpEndpoint> server_;
     std::unique_ptr<SiteSource> sites_;
     std::vector<TraefikService> last_services_;
     std::string last_error_;
