@@ -1,4 +1,4 @@
-// What both OTLP fuzzers do with a body.
+// What the fuzzers do with a body, and what must hold of what is published then.
 #pragma once
 
 #include <cstdlib>
@@ -33,6 +33,16 @@ inline void check_exposition(std::string_view text) {
     }
 }
 
+inline void check_both_formats(ApplicationMetrics& registry) {
+    for (const ExpositionFormat format : {ExpositionFormat::text, ExpositionFormat::open_metrics}) {
+        Exposition body_out(std::make_shared<Snapshot>(), nullptr, format, registry.collect());
+        std::string text;
+        for (auto block = body_out.next_block(); !block.empty(); block = body_out.next_block())
+            text += block;
+        check_exposition(text);
+    }
+}
+
 // Twice: what was taken once may come again, and the state of the first time is there.
 inline void fuzz_otlp(std::string_view body, OtlpEncoding encoding) {
     ApplicationOptions options;
@@ -45,13 +55,7 @@ inline void fuzz_otlp(std::string_view body, OtlpEncoding encoding) {
         return;
     for (int i = 0; i < 2; ++i)
         std::ignore = otlp_response(import_otlp(*request, registry), encoding);
-    for (const ExpositionFormat format : {ExpositionFormat::text, ExpositionFormat::open_metrics}) {
-        Exposition body_out(std::make_shared<Snapshot>(), nullptr, format, registry.collect());
-        std::string text;
-        for (auto block = body_out.next_block(); !block.empty(); block = body_out.next_block())
-            text += block;
-        check_exposition(text);
-    }
+    check_both_formats(registry);
 }
 
 }  // namespace pangolin
