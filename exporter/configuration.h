@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "exporter/application/scrape_target.h"
 #include "exporter/listen_address.h"
 #include "loader/base/error.h"
 #include "loader/network_hook.h"
@@ -65,11 +66,6 @@ struct OtlpConfiguration {
     std::string token_file;
     // A series is published for this long after it was pushed last.
     std::chrono::milliseconds max_age = std::chrono::minutes(5);
-};
-
-struct ScrapeTarget {
-    std::string name;
-    std::string url;
 };
 
 struct ApplicationConfiguration {

@@ -7,9 +7,11 @@
 #include <filesystem>
 #include <utility>
 
+#include "exporter/application/metric_names.h"
 #include "exporter/catalogue.h"
 #include "exporter/duration.h"
 #include "loader/base/number.h"
+#include "userspace/metadata/http_get.h"
 #include "userspace/metadata/text.h"
 
 namespace pangolin {
@@ -177,16 +179,58 @@ void read_prefer(YamlMapping& application, std::vector<std::string>& prefer) {
     }
 }
 
+// Not `auto`, which is many.
+Result<std::string> parse_one_netns(std::string_view text) {
+    if (text == "auto")
+        return failure("'auto' is not one network namespace",
+                       "Write host, a name under /run/netns, a path, container:NAME or pid:NUMBER.");
+    return parse_netns(text);
+}
+
+Result<std::string> parse_scrape_url(std::string_view text) {
+    if (const auto endpoint = HttpEndpoint::parse(text); !endpoint)
+        return std::unexpected(endpoint.error());
+    return std::string(text);
+}
+
+// "LABEL=VALUE"
+Result<Label> parse_label(std::string_view text) {
+    const std::size_t equals = text.find('=');
+    if (equals == std::string_view::npos || !is_label_name(text.substr(0, equals)))
+        return failure(in_quotes(text) + " is no label", "Write it as in 'program=gerbil'.");
+    return Label{std::string(text.substr(0, equals)), std::string(text.substr(equals + 1))};
+}
+
+ScrapeTarget read_scrape_target(YamlMapping& entry) {
+    ScrapeTarget target;
+    entry.require("name", "Name the application, as in 'name: gerbil'.");
+    entry.require("url", "Name its metrics page, as in 'url: http://127.0.0.1:3004/metrics'.");
+    entry.text("name", target.name);
+    entry.parsed("url", target.url, parse_scrape_url);
+    entry.parsed("netns", target.netns, parse_one_netns);
+    entry.parsed("interval", target.interval,
+                 [](std::string_view text) { return parse_duration(text, least_refresh, greatest_refresh); });
+    std::vector<std::string> labels;
+    entry.texts("labels", labels);
+    for (std::size_t i = 0; i < labels.size(); ++i) {
+        auto label = parse_label(labels[i]);
+        if (!label)
+            entry.problem_at("labels", i, label.error().what, label.error().hint);
+        else if (std::ranges::find(target.labels, label->name, &Label::name) != target.labels.end())
+            entry.problem_at("labels", i, in_quotes(label->name) + " is written twice",
+                             "Remove one of the two.");
+        else
+            target.labels.push_back(std::move(*label));
+    }
+    if (entry.has("name") && target.name.empty())
+        entry.problem("name", "is empty", "Name the application, as in 'name: gerbil'.");
+    return target;
+}
+
 void read_application(YamlMapping application, const std::string& folder, ApplicationConfiguration& value) {
     read_otlp(application.mapping("otlp"), folder, value.otlp);
     for (YamlMapping& entry : application.mappings("scrape")) {
-        ScrapeTarget target;
-        entry.require("name", "Name the application, as in 'name: gerbil'.");
-        entry.require("url", "Name its metrics page, as in 'url: http://127.0.0.1:3004/metrics'.");
-        entry.text("name", target.name);
-        entry.parsed("url", target.url, parse_url);
-        if (entry.has("name") && target.name.empty())
-            entry.problem("name", "is empty", "Name the application, as in 'name: gerbil'.");
+        ScrapeTarget target = read_scrape_target(entry);
         if (std::ranges::find(value.scrape, target.name, &ScrapeTarget::name) != value.scrape.end())
             entry.problem("name", in_quotes(target.name) + " is written twice",
                           "Give each target a name of its own.");
@@ -207,8 +251,6 @@ void read_limits(YamlMapping limits, LimitsConfiguration& value) {
 // Settings whose steps come later. A setting leaves this list with the step that uses it.
 std::vector<std::string> unused_settings(YamlMapping& metrics) {
     std::vector<std::string> warnings;
-    if (metrics.mapping("application").has("scrape"))
-        warnings.emplace_back("metrics.application.scrape is accepted but not used by this version");
     YamlMapping traefik = metrics.mapping("traefik");
     if (traefik.has("access_log"))
         warnings.emplace_back("metrics.traefik.access_log is accepted but not used by this version");

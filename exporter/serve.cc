@@ -7,6 +7,7 @@
 
 #include "exporter/application/application_metrics.h"
 #include "exporter/application/otlp_receiver.h"
+#include "exporter/application/scraper.h"
 #include "exporter/commands.h"
 #include "exporter/signals.h"
 #include "exporter/site_source.h"
@@ -118,6 +119,7 @@ int serve(const CommandLine& command_line, const Configuration& configuration) {
     Collector collector(collector_options(configuration));
     ApplicationMetrics application(application_options(configuration));
     const auto receiver = start_otlp(configuration.application.otlp, application);
+    const Scraper scraper(configuration.application.scrape, application);
     auto server = WebServer::start({.listen = listen_addresses(command_line, configuration),
                                     .telemetry_path = command_line.telemetry_path},
                                    {.snapshot = [&] { return collector.collect(); },

@@ -15,7 +15,7 @@ namespace pangolin {
 struct ExpositionLimits {
     std::size_t line_bytes = std::size_t{64} * 1024;
     // Sample lines.
-    std::size_t samples = 500'000;
+    std::size_t samples = 200'000;
 };
 
 struct ParsedExposition {

@@ -82,7 +82,8 @@ metrics:
   traefik: { acme: /etc/acme.json, api: "http://127.0.0.1:8080", access_log: logs/access.log }
   application:
     otlp: { enabled: false, listen: "0.0.0.0:4400", token_file: token, max_age: 90s }
-    scrape: [{ name: gerbil, url: "http://127.0.0.1:3004/metrics" }]
+    scrape:
+      - { name: gerbil, url: "http://127.0.0.1:3004/metrics", netns: "container:gerbil", interval: 30s, labels: program=gerbil }
     prefer: [pangolin_tunnel_up]
   limits: { max_series: 1000, max_peers: 10, max_targets: "20" }
   state_dir: /run/state
@@ -112,6 +113,9 @@ metrics:
     EXPECT_THAT(configuration.application.prefer, ElementsAre("pangolin_tunnel_up"));
     ASSERT_EQ(configuration.application.scrape.size(), 1U);
     EXPECT_EQ(configuration.application.scrape[0].name, "gerbil");
+    EXPECT_EQ(configuration.application.scrape[0].netns, "container:gerbil");
+    EXPECT_EQ(configuration.application.scrape[0].interval, 30s);
+    EXPECT_EQ(configuration.application.scrape[0].labels, (Labels{{"program", "gerbil"}}));
     EXPECT_EQ(configuration.limits.max_series, 1000U);
     EXPECT_EQ(configuration.limits.max_peers, 10U);
     EXPECT_EQ(configuration.limits.max_targets, 20U);
@@ -275,7 +279,15 @@ const BadValue bad_values[] = {
     {"  application: {scrape: [{url: 'http://a/'}]}", "2:26",
      "metrics.application.scrape[0]: 'name' is missing", "gerbil"},
     {"  application: {scrape: [{name: a}]}", "2:26", "'url' is missing", "3004"},
-    {"  application: {scrape: [{name: a, url: 'ftp://a/'}]}", "2:41", "is not a URL", "http://"},
+    {"  application: {scrape: [{name: a, url: 'ftp://a/'}]}", "2:41", "is not the URL", "http://"},
+    {"  application: {scrape: [{name: a, url: 'https://a/'}]}", "2:41", "is not the URL", "http://"},
+    {"  application: {scrape: [{name: a, url: 'http://a/', netns: auto}]}", "2:61",
+     "is not one network namespace", "container:NAME"},
+    {"  application: {scrape: [{name: a, url: 'http://a/', labels: ['1=b']}]}", "2:63", "is no label",
+     "program=gerbil"},
+    {"  application: {scrape: [{name: a, url: 'http://a/', labels: ['a=b', 'a=c']}]}", "2:70",
+     "is written twice", "Remove one"},
+    {"  application: {scrape: [{name: a, url: 'http://a/', interval: 1ms}]}", "2:64", "", ""},
     {"  application: {scrape: [{name: a, url: 'http://a/'}, {name: a, url: 'http://b/'}]}", "2:62",
      "'a' is written twice", "name of its own"},
     {"  limits: {max_series: 0}", "2:24", "from 1 to 10000000, found '0'", "digits"},

@@ -2,13 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <zlib.h>
 
 #include <fstream>
 #include <string>
 #include <vector>
 
 #include "exporter/application/gunzip.h"
+#include "tests/support/gzip.h"
 #include "tests/support/http_client.h"
 #include "tests/support/scratch_folder.h"
 
@@ -21,20 +21,6 @@ using testing::StartsWith;
 
 constexpr std::string_view sessions =
     R"({"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"pangolin_ui_active_sessions","gauge":{"dataPoints":[{"asInt":"5"}]}}]}]}]})";
-
-std::string gzip(std::string_view plain) {
-    z_stream stream{};
-    EXPECT_EQ(deflateInit2(&stream, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
-    std::string packed(deflateBound(&stream, plain.size()), '\0');
-    stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(plain.data()));
-    stream.avail_in = static_cast<uInt>(plain.size());
-    stream.next_out = reinterpret_cast<Bytef*>(packed.data());
-    stream.avail_out = static_cast<uInt>(packed.size());
-    EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
-    packed.resize(stream.total_out);
-    deflateEnd(&stream);
-    return packed;
-}
 
 class OtlpReceiverTest : public testing::Test {
   protected:
