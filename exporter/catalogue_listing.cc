@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cstdio>
 #include <string>
@@ -14,6 +15,13 @@ std::string joined(const LabelNames& labels, std::string_view quote) {
     for (const std::string_view label : labels)
         result += fmt::format("{}{}{}{}", result.empty() ? "" : ", ", quote, label, quote);
     return result;
+}
+
+// What applications are asked to use: sums over several of them need the same.
+std::string bounds(const Metric& metric) {
+    if (metric.type != MetricType::histogram)
+        return {};
+    return fmt::format(R"(, "bounds": [{}])", fmt::join(histogram_bounds(metric), ", "));
 }
 
 void print_markdown(const Metric& metric) {
@@ -34,9 +42,9 @@ int print_catalogue(CatalogFormat format) {
     std::string_view separator = "[\n";
     for (const Metric& metric : catalogue()) {
         fmt::print(
-            R"({}  {{"name": "{}", "type": "{}", "unit": "{}", "labels": [{}], "source": "{}", "help": "{}"}})",
+            R"({}  {{"name": "{}", "type": "{}", "unit": "{}", "labels": [{}], "source": "{}", "help": "{}"{}}})",
             separator, metric.name, to_string(metric.type), metric.unit, joined(metric.labels, "\""),
-            metric.source, metric.help);
+            metric.source, metric.help, bounds(metric));
         separator = ",\n";
     }
     fmt::print("\n]\n");

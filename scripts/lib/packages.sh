@@ -65,6 +65,13 @@ python3-cryptography
 golang-go command:go
 ca-certificates
 '
+# OpenTelemetry's SDKs for Node and Python come from npm and PyPI (scripts/sdks).
+package_sets[sdk]='
+nodejs command:node
+npm command:npm
+python3-venv
+ca-certificates
+'
 package_sets[vm]='
 qemu-system-x86
 busybox-static
