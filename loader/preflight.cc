@@ -10,6 +10,7 @@
 #include <fstream>
 #include <string>
 
+#include "loader/cgroup.h"
 #include "loader/module_probe.h"
 #include "loader/traffic_program.h"
 
@@ -126,6 +127,14 @@ Finding inspect_handshakes() {
                 "; they are observed by their messages on the network, which tells peers by their endpoints"};
 }
 
+Finding inspect_cgroup() {
+    const auto root = find_cgroup_root();
+    if (root)
+        return {FindingLevel::ok, "cgroup", *root};
+    return {FindingLevel::missing, "cgroup",
+            root.error().message() + ": connections to targets that have no route are not counted"};
+}
+
 }  // namespace
 
 std::vector<Finding> inspect_host() {
@@ -137,6 +146,7 @@ std::vector<Finding> inspect_host() {
         findings.push_back(inspect_programs());
     findings.push_back(inspect_tcx(system));
     findings.push_back(inspect_btf());
+    findings.push_back(inspect_cgroup());
     if (findings[1].level != FindingLevel::fatal)
         findings.push_back(inspect_handshakes());
     return findings;

@@ -75,6 +75,8 @@ class SocketProgram {
     static Result<SocketProgram> attach(const SocketProgramOptions& options = {});
     SocketProgram(SocketProgram&&) noexcept;
     SocketProgram& operator=(SocketProgram&&) noexcept;
+    SocketProgram(const SocketProgram&) = delete;
+    SocketProgram& operator=(const SocketProgram&) = delete;
     ~SocketProgram();
 
     // Makes the kernel look for exactly these; of equal address, port and namespace the last one counts. Each
