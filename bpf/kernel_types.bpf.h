@@ -74,7 +74,8 @@ struct sock {
     struct sock_common __sk_common;
     __u16 sk_protocol;
     int sk_err;
-    int sk_err_soft; /* of an ICMP message that did not end the connection */
+    __u8 sk_shutdown; /* what the program shut; all of it once it closed the socket */
+    int sk_err_soft;  /* of an ICMP message that did not end the connection */
 };
 
 struct request_sock {

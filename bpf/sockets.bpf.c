@@ -215,9 +215,13 @@ static __always_inline enum socket_end end_of(const struct sock_common* sk, int 
     bool in_use = state == BPF_TCP_ESTABLISHED || state == BPF_TCP_CLOSE_WAIT ||
                   ((state == BPF_TCP_FIN_WAIT1 || state == BPF_TCP_FIN_WAIT2) && !closed_here);
 
+    int error = ((const struct sock*)sk)->sk_err;
+
     if (record->end != SOCKET_END_ORDINARY || !in_use)
         return record->end;
-    switch (((const struct sock*)sk)->sk_err) {
+    if (!error && record->flags & SOCKET_WAS_RESET)
+        error = state == BPF_TCP_CLOSE_WAIT ? EPIPE : ECONNRESET;
+    switch (error) {
         case 0:            /* closed by the proxy */
         case ECONNABORTED: /* by an administrator (ss -K) */
         case EPIPE:        /* reset after the far end's FIN, which says how it ended */
@@ -231,16 +235,24 @@ static __always_inline enum socket_end end_of(const struct sock_common* sk, int 
     }
 }
 
-static __always_inline enum socket_failure failure_of(const struct sock_common* sk) {
-    const struct tcp_sock* tcp = (const struct tcp_sock*)sk;
+/* A program that polls may have asked for the socket's error, which takes it away, just before the state
+ * changes. If so, a reset was seen before, and otherwise the socket was not shut. */
+static __always_inline enum socket_failure failure_of(const struct sock_common* common,
+                                                      const struct socket_record* record) {
+    const struct tcp_sock* tcp = (const struct tcp_sock*)common;
+    const struct sock* sk = (const struct sock*)common;
 
-    switch (((const struct sock*)sk)->sk_err) {
+    switch (sk->sk_err) {
         case 0:
         case ECONNABORTED: /* by an administrator (ss -K) */
         case ECONNRESET:   /* the program disconnected the socket */
-            if (((const struct sock*)sk)->sk_err_soft || !BPF_CORE_READ(tcp, segs_out))
+            if (record->flags & SOCKET_WAS_RESET)
+                return SOCKET_FAILURE_REFUSED;
+            if (sk->sk_err_soft || !BPF_CORE_READ(tcp, segs_out))
                 return SOCKET_FAILURE_UNREACHABLE;
-            return BPF_CORE_READ(tcp, total_retrans) ? SOCKET_FAILURE_TIMEOUT : SOCKET_FAILURE_ABANDONED;
+            if (BPF_CORE_READ(tcp, total_retrans))
+                return SOCKET_FAILURE_TIMEOUT;
+            return sk->sk_shutdown || sk->sk_err ? SOCKET_FAILURE_ABANDONED : SOCKET_FAILURE_UNREACHABLE;
         case ECONNREFUSED:
             return SOCKET_FAILURE_REFUSED;
         case ETIMEDOUT:
@@ -266,7 +278,7 @@ static __always_inline void finish(const struct sock_common* sk, int state, stru
     bool connecting = state == BPF_TCP_SYN_SENT || state == BPF_TCP_SYN_RECV;
 
     if (counts && connecting && !(record->flags & SOCKET_ESTABLISHED)) {
-        __sync_fetch_and_add(&counts->failures[failure_of(sk) & (SOCKET_FAILURES - 1)], 1);
+        __sync_fetch_and_add(&counts->failures[failure_of(sk, record) & (SOCKET_FAILURES - 1)], 1);
     } else if (counts) {
         __u32 end = end_of(sk, state, record);
 
@@ -347,6 +359,16 @@ int BPF_PROG(socket_state, struct sock* sk, int old_state, int new_state) {
         default:
             finish(common, old_state, record);
     }
+    return 0;
+}
+
+/* Before the reset changes anything of the socket. */
+SEC("tp_btf/tcp_receive_reset")
+int BPF_PROG(socket_reset, struct sock* sk) {
+    struct socket_record* record = record_of((const struct sock_common*)sk);
+
+    if (record)
+        record->flags |= SOCKET_WAS_RESET;
     return 0;
 }
 

@@ -43,16 +43,16 @@ IpAddress dialled_address(IpAddress address) {
     return address;
 }
 
-std::array<bpf_link*, 4> links(const sockets_bpf& skeleton) {
-    return {skeleton.links.socket_dials, skeleton.links.socket_state, skeleton.links.socket_gone,
-            skeleton.links.socket_sample};
+std::array<bpf_link*, 5> links(const sockets_bpf& skeleton) {
+    return {skeleton.links.socket_dials, skeleton.links.socket_state, skeleton.links.socket_reset,
+            skeleton.links.socket_gone, skeleton.links.socket_sample};
 }
 
 Result<void> configure(sockets_bpf& skeleton, const SocketProgramOptions& options) {
     const auto kernel = KernelBtf::load();
     if (!kernel)
         return std::unexpected(kernel.error());
-    for (const char* const tracepoint : {"inet_sock_set_state", "tcp_destroy_sock"}) {
+    for (const char* const tracepoint : {"inet_sock_set_state", "tcp_receive_reset", "tcp_destroy_sock"}) {
         if (kernel->tracepoint_arguments(tracepoint) == 0)
             return failure(std::string("the kernel has no tracepoint ") + tracepoint,
                            "Connections to targets need CONFIG_INET and Linux 5.10 or newer.");

@@ -38,6 +38,7 @@ enum socket_flag {
     SOCKET_ESTABLISHED = 1 << 8,
     SOCKET_FOUND = 1 << 9, /* existed before it could be seen to begin: `begun_ns` is when it was found */
     SOCKET_FAR_END_CLOSED = 1 << 10, /* before this side did */
+    SOCKET_WAS_RESET = 1 << 11,      /* by the far end */
 };
 
 /* Value of `socket_targets`. */

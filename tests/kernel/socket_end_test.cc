@@ -5,10 +5,12 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <fstream>
 #include <functional>
+#include <thread>
 
 #include "tests/kernel/socket_fixture.h"
 
@@ -154,6 +156,31 @@ TEST_F(SocketFailureTest, TellsARefusedConnection) {
     EXPECT_FALSE(connected("::ffff:10.89.0.2", closed));
     expect({.attempts = 2, .failures = {2}}, nobody);
     EXPECT_EQ(program_->sockets(), 0U);
+}
+
+// Whoever polls may take the socket's error before its state changes.
+TEST_F(SocketFailureTest, TellsARefusedConnectionWhoseErrorIsTaken) {
+    const Address to = address("10.89.0.2", closed);
+    constexpr std::uint64_t times = 400;
+    std::atomic<int> current = -1;
+    std::atomic<bool> over = false;
+    {
+        const std::jthread thief([&] {
+            while (!over) {
+                int error = 0;
+                socklen_t size = sizeof error;
+                ::getsockopt(current, SOL_SOCKET, SO_ERROR, &error, &size);
+            }
+        });
+        for (std::uint64_t i = 0; i < times; ++i) {
+            const UniqueFd socket(tcp_socket(to));
+            current = socket.get();
+            connect_to(socket.get(), to);
+            current = -1;
+        }
+        over = true;
+    }
+    expect({.attempts = times, .failures = {times}}, nobody);
 }
 
 TEST_F(SocketFailureTest, TellsAMissingRoute) {

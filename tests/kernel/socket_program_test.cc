@@ -22,7 +22,7 @@ class SocketProgramTest : public SocketFixture {};
 
 TEST_F(SocketProgramTest, AttachesEverything) {
     EXPECT_FALSE(program_->connect_trouble()) << program_->connect_trouble()->message();
-    EXPECT_EQ(program_->attachments(), 6U);
+    EXPECT_EQ(program_->attachments(), 7U);
     EXPECT_TRUE(program_->read().empty());
     EXPECT_EQ(program_->sockets(), 0U);
 }
@@ -280,7 +280,7 @@ TEST_F(SocketProgramTest, WorksWithoutControlGroups) {
     attach({.cgroup = "/nonexistent"});
     ASSERT_TRUE(program_->connect_trouble());
     EXPECT_THAT(program_->connect_trouble()->message(), testing::HasSubstr("/nonexistent"));
-    EXPECT_EQ(program_->attachments(), 4U);
+    EXPECT_EQ(program_->attachments(), 5U);
     ASSERT_TRUE(pair());
     expect_ended({.attempts = 1, .established = 1, .ends = {1}});
 }
