@@ -82,6 +82,8 @@ ApplicationOptions application_options(const Configuration& configuration) {
     options.limits.series_per_family =
         std::min<std::size_t>(options.limits.series_per_family, configuration.limits.max_series);
     options.prefer = configuration.application.prefer;
+    if (!configuration.http.enabled)
+        options.unavailable_sources += 'H';
     options.max_age = configuration.application.otlp.max_age;
     return options;
 }

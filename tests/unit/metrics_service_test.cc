@@ -11,21 +11,13 @@
 #include <thread>
 
 #include "exporter/exposition.h"
+#include "tests/support/given_away.h"
 
 namespace pangolin {
 namespace {
 
 using testing::HasSubstr;
 using testing::Not;
-
-// Everything that the exporter measures is given away, so that all families are published.
-ApplicationOptions all_preferred() {
-    ApplicationOptions options;
-    for (const Metric& row : catalogue())
-        if (row.source != "S")
-            options.prefer.emplace_back(row.name);
-    return options;
-}
 
 std::string text(ApplicationMetrics& registry) {
     Exposition body(std::make_shared<Snapshot>(), nullptr, ExpositionFormat::text, registry.collect());
@@ -37,7 +29,7 @@ std::string text(ApplicationMetrics& registry) {
 
 class MetricsServiceTest : public testing::Test {
   protected:
-    ApplicationMetrics registry{all_preferred()};
+    ApplicationMetrics registry{everything_given_away()};
     MetricsService metrics{registry};
 };
 

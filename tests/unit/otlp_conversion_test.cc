@@ -11,6 +11,7 @@
 
 #include "exporter/application/exponential_histogram.h"
 #include "exporter/exposition.h"
+#include "tests/support/given_away.h"
 
 namespace pangolin {
 namespace {
@@ -49,7 +50,7 @@ std::string only(const std::string& metric) {
 }
 
 std::vector<std::string> published(const std::string& json, ApplicationOutcome* outcome = nullptr) {
-    ApplicationMetrics registry;
+    ApplicationMetrics registry(everything_given_away());
     const ApplicationOutcome result = import_otlp(request_of(json), registry);
     if (outcome)
         *outcome = result;
@@ -125,11 +126,11 @@ TEST(OtlpConversion, RejectedPoints) {
         {R"({"name":"h","histogram":{"aggregationTemporality":2,"dataPoints":[{"count":"6","bucketCounts":["1","2"],"explicitBounds":[0.5,1]}]}})",
          Rejection::invalid_value},
         {R"({"name":"---","gauge":{"dataPoints":[{"asInt":1}]}})", Rejection::invalid_name},
-        {R"({"name":"pangolin_tunnel_up","gauge":{"dataPoints":[{"asInt":1}]}})",
+        {R"({"name":"pangolin_exporter_attachments","gauge":{"dataPoints":[{"asInt":1}]}})",
          Rejection::owned_by_exporter},
-        {R"({"name":"pangolin_ui_active_sessions","sum":{"aggregationTemporality":2,"isMonotonic":true,"dataPoints":[{"asInt":1}]}})",
+        {R"({"name":"pangolin_background_queue_depth","sum":{"aggregationTemporality":2,"isMonotonic":true,"dataPoints":[{"asInt":1}]}})",
          Rejection::type_mismatch},
-        {R"({"name":"pangolin_ui_active_sessions","gauge":{"dataPoints":[{"asInt":1,"attributes":[{"key":"a","value":{"stringValue":"b"}}]}]}})",
+        {R"({"name":"pangolin_background_queue_depth","gauge":{"dataPoints":[{"asInt":1,"attributes":[{"key":"a","value":{"stringValue":"b"}}]}]}})",
          Rejection::label_mismatch},
     };
     for (const Case& test : cases) {
@@ -163,7 +164,7 @@ TEST(OtlpConversion, ResourceAndScope) {
                     "g{exported_job=\"mine\",instance=\"one\",job=\"prod/pangolin\",otel_scope_kind=\"x\","
                     "otel_scope_name=\"http\",otel_scope_version=\"1.2\"} 1",
                     "target_info{host_name=\"vps\",instance=\"one\",job=\"prod/pangolin\"} 1"));
-    ApplicationMetrics registry;
+    ApplicationMetrics registry(everything_given_away());
     import_otlp(request_of(json), registry);
     Exposition body(std::make_shared<Snapshot>(), nullptr, ExpositionFormat::open_metrics,
                     registry.collect());
@@ -173,7 +174,7 @@ TEST(OtlpConversion, ResourceAndScope) {
 }
 
 TEST(OtlpConversion, TwoInstancesOfAnApplicationAreAddedInTheCatalogue) {
-    ApplicationMetrics registry;
+    ApplicationMetrics registry(everything_given_away());
     const auto push = [&](const char* instance, int count) {
         import_otlp(request_of(std::string(R"({"resourceMetrics":[{"resource":{"attributes":[
                 {"key":"service.name","value":{"stringValue":"pangolin"}},
@@ -192,7 +193,7 @@ TEST(OtlpConversion, TwoInstancesOfAnApplicationAreAddedInTheCatalogue) {
 
 TEST(OtlpConversion, DeltasAreAddedAndCumulativesAreNot) {
     for (const auto& [temporality, expected] : {std::pair{1, 8}, {2, 5}}) {
-        ApplicationMetrics registry;
+        ApplicationMetrics registry(everything_given_away());
         for (const auto& [value, start, time] : {std::tuple{3, 1, 2}, {5, temporality == 1 ? 2 : 1, 3}})
             import_otlp(
                 request_of(only(
@@ -263,7 +264,7 @@ TEST(ExponentialHistogram, ZerosAndNegativesAreInTheFirstBucket) {
 }
 
 TEST(OtlpConversion, ExponentialHistogramOfChangingScaleIsOneSeries) {
-    ApplicationMetrics registry;
+    ApplicationMetrics registry(everything_given_away());
     const auto push = [&](const char* point) {
         return import_otlp(
                    request_of(only(

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "exporter/application/gunzip.h"
+#include "tests/support/given_away.h"
 #include "tests/support/gzip.h"
 #include "tests/support/http_client.h"
 #include "tests/support/scratch_folder.h"
@@ -47,7 +48,7 @@ class OtlpReceiverTest : public testing::Test {
         return family ? std::get<double>(family->series.at(0).value) : -1;
     }
 
-    ApplicationMetrics registry;
+    ApplicationMetrics registry{everything_given_away()};
     OtlpReceiverOptions options;
     std::unique_ptr<OtlpReceiver> receiver;
     std::uint16_t port = 0;
@@ -90,7 +91,7 @@ TEST_F(OtlpReceiverTest, TakesChunksAndExpectations) {
 TEST_F(OtlpReceiverTest, SaysWhatItRejected) {
     start();
     const std::string answer = post(
-        R"({"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"pangolin_tunnel_up","gauge":{"dataPoints":[{"asInt":"5"}]}}]}]}]})");
+        R"({"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"pangolin_exporter_attachments","gauge":{"dataPoints":[{"asInt":"5"}]}}]}]}]})");
     EXPECT_THAT(answer, StartsWith("HTTP/1.1 200 "));
     EXPECT_THAT(answer, HasSubstr(R"("rejectedDataPoints":"1","errorMessage":"owned_by_exporter: 1")"));
 }

@@ -30,6 +30,10 @@ JSON = "application/json"
 REJECTED = "pangolin_exporter_application_samples_rejected_total"
 
 
+# Measured by the exporter as well.
+PREFERRED = ["pangolin_tunnel_up", "pangolin_ui_active_sessions", "pangolin_token_issued_total"]
+
+
 def metric(name: str, kind: str, points: list[dict], **data: object) -> dict:
     return {"name": name, kind: {"dataPoints": points, **data}}
 
@@ -57,7 +61,7 @@ class OtlpTest(harness.LabTest):
         cls.otlp_port = harness.free_port()
         settings = {
             "wireguard": {"netns": "host", "interfaces": ["pangolinweb0"]},
-            "application": {"otlp": {"listen": f"127.0.0.1:{cls.otlp_port}"}, "prefer": ["pangolin_tunnel_up"]},
+            "application": {"otlp": {"listen": f"127.0.0.1:{cls.otlp_port}"}, "prefer": PREFERRED},
             "limits": {"max_series": 20000},
         }
         cls.exporter = cls.enterClassContext(harness.Exporter(settings))
