@@ -143,7 +143,7 @@ TEST(Exposition, WritesASite) {
     const std::string text = exposition(snapshot, ExpositionFormat::text);
     EXPECT_THAT(text,
                 HasSubstr("# HELP pangolin_site_bandwidth_bytes_total Bytes of IP packets through the site's "
-                          "tunnel, IP headers included.\n"
+                          "tunnel, IP headers included; for a local site TCP payload.\n"
                           "# TYPE pangolin_site_bandwidth_bytes_total counter\n"
                           "pangolin_site_bandwidth_bytes_total{site_id=\"s-abc\",direction=\"ingress\","
                           "protocol=\"tcp\"} 4096\n"
