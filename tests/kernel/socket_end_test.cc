@@ -161,7 +161,7 @@ TEST_F(SocketFailureTest, TellsARefusedConnection) {
 // Whoever polls may take the socket's error before its state changes.
 TEST_F(SocketFailureTest, TellsARefusedConnectionWhoseErrorIsTaken) {
     const Address to = address("10.89.0.2", closed);
-    constexpr std::uint64_t times = 400;
+    constexpr std::uint64_t times = 2000;
     std::atomic<int> current = -1;
     std::atomic<bool> over = false;
     {
