@@ -21,6 +21,21 @@ static __always_inline void http_lose_outstanding(struct http_connection* c, enu
     http_add_total(reason, outstanding);
 }
 
+/* They will never be answered. */
+static __always_inline void http_abort_outstanding(struct http_connection* c, bool is_service, __u64 key) {
+    __u32 outstanding = http_outstanding(c);
+
+    if (!outstanding)
+        return;
+    if (is_service) {
+        http_send_exchange(c, http_pending_at(c, c->answered), c->answered, 0, 0, key);
+    } else {
+        http_add_aborted(c->target, outstanding);
+        http_add_open(c->target, -(__s64)outstanding, 0);
+    }
+    c->answered = c->asked;
+}
+
 static __always_inline void http_become_opaque(struct http_connection* c, enum http_opaque kind,
                                                bool is_service, __u64 key) {
     http_lose_outstanding(c, HTTP_LOSS_MALFORMED, is_service, key);
@@ -28,7 +43,16 @@ static __always_inline void http_become_opaque(struct http_connection* c, enum h
     c->stream[HTTP_REQUEST].state = HTTP_IGNORED;
     c->stream[HTTP_RESPONSE].state = HTTP_IGNORED;
     if (!is_service)
-        http_add_total(HTTP_LOSSES + kind, 1);
+        http_add_total(http_opaque_index(kind), 1);
+}
+
+/* Nothing is kept of what came before its turn. */
+static __always_inline void http_forget_kept(struct http_connection* c, __u32 direction) {
+    struct http_stream* s = &c->stream[direction];
+
+    s->beyond_begin = s->beyond_end = s->next;
+    if (c->stash_of == direction)
+        c->stashed = 0;
 }
 
 static __always_inline void http_reset_message(struct http_stream* s) {
@@ -88,7 +112,7 @@ static __always_inline void http_place_responses(struct http_connection* c, __u3
     s->position += missed;
     s->next = acknowledged;
     s->highest = acknowledged;
-    s->beyond_begin = s->beyond_end = acknowledged;
+    http_forget_kept(c, HTTP_RESPONSE);
     s->synced = 1;
     s->state = HTTP_START;
 }
@@ -168,11 +192,15 @@ static __always_inline void http_upgrade(struct http_connection* c, bool is_serv
 
     http_finish(c, s->position, is_service, key);
     if (flags & HTTP_TO_WEBSOCKET) {
+        http_abort_outstanding(c, is_service, key);
         c->mode = HTTP_MODE_WEBSOCKET;
-        if (is_service)
+        if (is_service) {
             http_begin_frames(c);
-        else
-            http_add_open(c->target, 0, 1);
+            return;
+        }
+        c->stream[HTTP_REQUEST].state = HTTP_IGNORED;
+        s->state = HTTP_IGNORED;
+        http_add_open(c->target, 0, 1);
         return;
     }
     http_become_opaque(c, flags & HTTP_TO_H2C ? HTTP_OPAQUE_H2C : HTTP_OPAQUE_TUNNEL, is_service, key);

@@ -179,7 +179,10 @@ static __always_inline __u8 http_scan_status(struct http_stream* s, __u8 c) {
     }
     if (c == '\n')
         return HTTP_LINE;
-    return c == ' ' || c == '\r' ? HTTP_SKIP : HTTP_FAULT;
+    if (c == ' ' || c == '\r')
+        return HTTP_SKIP;
+    s->status = 0;
+    return HTTP_FAULT;
 }
 
 /* Which of the wanted names the bytes so far begin. */

@@ -162,7 +162,7 @@ struct {
 /* By enum http_loss, and behind them by enum http_opaque. */
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, HTTP_LOSSES + HTTP_OPAQUE_KINDS);
+    __uint(max_entries, HTTP_TOTALS);
     __type(key, __u32);
     __type(value, __u64);
 } http_totals SEC(".maps");

@@ -303,7 +303,8 @@ static __always_inline void http_read_kept(struct __sk_buff* skb, struct http_co
     __u32 at = s->next - s->beyond_begin;
     __u32 begin = s->beyond_begin;
     __u32 end = s->beyond_end;
-    bool is_stashed = c->stash_of == (is_request ? HTTP_REQUEST : HTTP_RESPONSE);
+    const __u32 direction = is_request ? HTTP_REQUEST : HTTP_RESPONSE;
+    bool is_stashed = c->stash_of == direction;
 
     if (begin == end || (__s32)at < 0)
         return;
@@ -311,9 +312,7 @@ static __always_inline void http_read_kept(struct __sk_buff* skb, struct http_co
         http_read(skb, key, HTTP_FROM_STASH | at, c->stashed - at, is_request, is_service);
     if ((__s32)(end - s->next) > 0)
         http_pass_unseen(skb, c, key, end, is_request, is_service);
-    s->beyond_begin = s->beyond_end = end;
-    if (is_stashed)
-        c->stashed = 0;
+    http_forget_kept(c, direction);
 }
 
 /* Whether the payload begins like a request: where a connection is met that had begun before. */
@@ -345,7 +344,7 @@ static __always_inline void http_place_requests(struct __sk_buff* skb, struct ht
         s->position += ahead;
     s->next = segment->begin;
     s->highest = segment->begin;
-    s->beyond_begin = s->beyond_end = segment->begin;
+    http_forget_kept(c, HTTP_REQUEST);
     s->synced = 1;
     s->state = HTTP_START;
 }
@@ -377,7 +376,7 @@ static __always_inline void http_read_new(struct __sk_buff* skb, struct http_con
         if (s->state < HTTP_BULK || (s->state <= HTTP_FRAME_PAYLOAD && s->remaining < ahead))
             return;
         http_pass_unseen(skb, c, key, segment->begin, is_request, is_service);
-        s->beyond_begin = s->beyond_end = segment->begin;
+        http_forget_kept(c, is_request ? HTTP_REQUEST : HTTP_RESPONSE);
     } else {
         behind = -ahead;
     }
@@ -439,13 +438,7 @@ static __always_inline void http_close(struct http_connection* c, bool is_servic
         http_finish(c, s->position + (unread > 0 ? unread : 0), is_service, key);
         return;
     }
-    if (is_service) {
-        http_send_exchange(c, http_pending_at(c, c->answered), c->answered, 0, 0, key);
-    } else {
-        http_add_aborted(c->target, outstanding);
-        http_add_open(c->target, -(__s64)outstanding, 0);
-    }
-    c->answered = c->asked;
+    http_abort_outstanding(c, is_service, key);
 }
 
 #endif /* PANGOLIN_BPF_HTTP_STREAM_BPF_H */

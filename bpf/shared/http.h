@@ -33,7 +33,7 @@ enum http_opaque {
     HTTP_OPAQUE_KINDS
 };
 
-/* What could not be counted. Index of the loss counters. */
+/* What could not be counted. */
 enum http_loss {
     HTTP_LOSS_CONNECTIONS_FULL, /* connection without room for its state: none of its exchanges is counted */
     HTTP_LOSS_STATUSES_FULL,    /* request without room for its method and status */
@@ -49,6 +49,12 @@ enum http_loss {
     HTTP_LOSS_EVENTS_FULL,      /* event without room in the ring */
     HTTP_LOSSES
 };
+
+/* Index into `http_totals`: the losses, and behind them the connections by opaque kind. */
+enum { HTTP_TOTALS = (int)HTTP_LOSSES + (int)HTTP_OPAQUE_KINDS };
+static inline __u32 http_opaque_index(enum http_opaque kind) {
+    return (__u32)HTTP_LOSSES + (__u32)kind;
+}
 
 /* Inclusive upper bounds in bytes; the last bucket has none. */
 enum { HTTP_SIZE_BOUNDS = 12, HTTP_SIZE_BUCKETS = HTTP_SIZE_BOUNDS + 1 };

@@ -1,0 +1,237 @@
+#include "loader/http_program.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <fcntl.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <iterator>
+
+#include "http.skel.h"
+#include "loader/base/unique_fd.h"
+#include "loader/bpf_error.h"
+#include "loader/bpf_map.h"
+#include "loader/cgroup.h"
+
+namespace pangolin {
+namespace {
+
+// Methods and statuses that a target has room for on average, and at least.
+constexpr std::uint64_t statuses_per_target = 16;
+constexpr std::uint64_t durations_per_target = 4;
+constexpr std::uint64_t least_elements = 4096;
+constexpr std::uint64_t most_elements = 1U << 22;
+
+// Of Pangolin's own connections there are never that many.
+constexpr std::uint32_t max_service_connections = 16384;
+
+int publish(void* handler, void* data, std::size_t size) {
+    const auto* const event = static_cast<const http_event*>(data);
+    static constexpr std::array<std::size_t, 3> sizes{sizeof(http_exchange), sizeof(http_frame),
+                                                      sizeof(http_closed)};
+    if (size >= sizeof *event && event->type < sizes.size() && size >= sizes[event->type])
+        (*static_cast<HttpEventHandler*>(handler))(*event);
+    return 0;
+}
+
+std::uint32_t elements(std::uint32_t targets, std::uint64_t each) {
+    return static_cast<std::uint32_t>(std::clamp(targets * each, least_elements, most_elements));
+}
+
+void configure(http_bpf& skeleton, const HttpProgramOptions& options) {
+    const auto& maps = skeleton.maps;
+    bpf_map__set_max_entries(maps.http_statuses, elements(options.max_targets, statuses_per_target));
+    bpf_map__set_max_entries(maps.http_durations, elements(options.max_targets, durations_per_target));
+    bpf_map__set_max_entries(maps.http_targets, std::max(options.max_targets, 1U));
+    bpf_map__set_max_entries(maps.http_connections, std::max(options.max_connections, 1U));
+    bpf_map__set_max_entries(maps.http_service_connections,
+                             std::clamp(options.max_connections, 1U, max_service_connections));
+    bpf_map__set_max_entries(maps.http_events, options.event_bytes);
+    for (bpf_program* const program : {skeleton.progs.http_ingress, skeleton.progs.http_egress})
+        bpf_program__set_autoattach(program, false);
+}
+
+// A port's bit is set or cleared as a whole: other ports never are without theirs.
+void set_ports(__u64 (&words)[65536 / 64], const std::vector<std::uint16_t>& ports) {
+    std::array<__u64, 65536 / 64> wanted{};
+    for (const std::uint16_t port : ports)
+        wanted[port / 64] |= __u64{1} << port % 64;
+    for (std::size_t i = 0; i < wanted.size(); ++i)
+        __atomic_store_n(&words[i], wanted[i], __ATOMIC_RELAXED);
+}
+
+}  // namespace
+
+void HttpProgram::SkeletonDeleter::operator()(http_bpf* skeleton) const {
+    http_bpf__destroy(skeleton);
+}
+
+void HttpProgram::LinkDeleter::operator()(bpf_link* link) const {
+    bpf_link__destroy(link);
+}
+
+void HttpProgram::RingDeleter::operator()(ring_buffer* ring) const {
+    ring_buffer__free(ring);
+}
+
+HttpProgram::HttpProgram(HttpProgram&&) noexcept = default;
+HttpProgram& HttpProgram::operator=(HttpProgram&&) noexcept = default;
+HttpProgram::~HttpProgram() = default;
+
+Result<HttpProgram> HttpProgram::attach(const HttpProgramOptions& options, HttpEventHandler handler) {
+    collect_libbpf_messages();
+    HttpProgram program;
+    program.skeleton_.reset(http_bpf__open());
+    if (!program.skeleton_)
+        return bpf_failure(errno, "cannot open the HTTP BPF object");
+    http_bpf& skeleton = *program.skeleton_;
+    configure(skeleton, options);
+    if (const int error = bpf_map__reuse_fd(skeleton.maps.sockets, options.sockets_fd); error != 0)
+        return bpf_failure(-error, "cannot share the sockets of targets with the HTTP programs");
+    if (const int error = http_bpf__load(&skeleton); error != 0)
+        return bpf_failure(-error, "cannot load the HTTP BPF programs");
+    if (handler) {
+        program.handler_ = std::make_unique<HttpEventHandler>(std::move(handler));
+        program.ring_.reset(ring_buffer__new(bpf_map__fd(skeleton.maps.http_events), publish,
+                                             program.handler_.get(), nullptr));
+        if (!program.ring_)
+            return bpf_failure(errno, "cannot read the events of HTTP services");
+    }
+    // First the end of connections, so that none that is seen to begin stays for ever.
+    program.links_.emplace_back(bpf_program__attach(skeleton.progs.http_socket_closed));
+    if (!program.links_.back())
+        return bpf_failure(errno, "cannot attach to inet_sock_set_state");
+    std::vector<std::string> cgroups = options.cgroups;
+    if (cgroups.empty()) {
+        auto root = find_cgroup_root();
+        if (!root)
+            return std::unexpected(root.error());
+        cgroups.push_back(std::move(*root));
+    }
+    for (const std::string& cgroup : cgroups) {
+        if (auto attached = program.attach_to(cgroup); !attached)
+            return std::unexpected(attached.error());
+    }
+    return program;
+}
+
+Result<void> HttpProgram::attach_to(const std::string& folder) {
+    const UniqueFd cgroup(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!cgroup)
+        return system_failure(errno, "cannot open " + folder);
+    for (bpf_program* const program : {skeleton_->progs.http_egress, skeleton_->progs.http_ingress}) {
+        links_.emplace_back(bpf_program__attach_cgroup(program, cgroup.get()));
+        if (!links_.back())
+            return bpf_failure(errno, "cannot look at the packets of sockets in " + folder);
+    }
+    return {};
+}
+
+void HttpProgram::set_target_ports(const std::vector<std::uint16_t>& ports) {
+    set_ports(skeleton_->bss->target_ports, ports);
+}
+
+Result<void> HttpProgram::set_services(const std::vector<HttpService>& services) {
+    const int map = bpf_map__fd(skeleton_->maps.http_services);
+    std::vector<std::uint16_t> ports;
+    Result<void> result;
+    for (const HttpService& old : services_) {
+        const http_service_key key{.netns_inode = old.netns, .port = old.port};
+        if (std::ranges::find(services, old) == services.end())
+            bpf_map_delete_elem(map, &key);
+    }
+    services_.clear();
+    for (const HttpService& service : services) {
+        const http_service_key key{.netns_inode = service.netns, .port = service.port};
+        const std::uint32_t nothing = 0;
+        if (const int error = bpf_map_update_elem(map, &key, &nothing, BPF_ANY); error != 0) {
+            result = bpf_failure(-error, "cannot watch another HTTP service");
+            continue;
+        }
+        services_.push_back(service);
+        ports.push_back(service.port);
+    }
+    set_ports(skeleton_->bss->service_ports, ports);
+    return result;
+}
+
+std::vector<HttpRequests> HttpProgram::read_requests() const {
+    std::vector<HttpRequests> result;
+    for (const auto& [key, requests] :
+         read_hash<http_status_key, std::uint64_t>(bpf_map__fd(skeleton_->maps.http_statuses)))
+        result.push_back({key, requests});
+    return result;
+}
+
+std::vector<HttpDurations> HttpProgram::read_durations() const {
+    std::vector<HttpDurations> result;
+    for (const auto& [key, histogram] :
+         read_hash<http_duration_key, latency_histogram>(bpf_map__fd(skeleton_->maps.http_durations)))
+        result.push_back({key, histogram});
+    return result;
+}
+
+std::vector<HttpTargetCounts> HttpProgram::read_targets() const {
+    std::vector<HttpTargetCounts> result;
+    for (const auto& [target, counts] :
+         read_hash<std::uint32_t, http_target_counts>(bpf_map__fd(skeleton_->maps.http_targets)))
+        result.push_back({target, counts});
+    return result;
+}
+
+HttpTotals HttpProgram::totals() const {
+    HttpTotals totals;
+    const int map = bpf_map__fd(skeleton_->maps.http_totals);
+    for (std::uint32_t reason = 0; reason < HTTP_LOSSES; ++reason)
+        totals.lost[reason] = read_per_cpu_sum(map, reason);
+    for (std::uint32_t kind = 0; kind < HTTP_OPAQUE_KINDS; ++kind)
+        totals.opaque[kind] = read_per_cpu_sum(map, http_opaque_index(static_cast<http_opaque>(kind)));
+    return totals;
+}
+
+void HttpProgram::forget(std::uint32_t target) {
+    for (const HttpRequests& requests : read_requests()) {
+        if (requests.key.target == target)
+            bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.http_statuses), &requests.key);
+    }
+    for (std::uint32_t method = 0; method < HTTP_METHODS; ++method) {
+        const http_duration_key key{.target = target, .method = method};
+        bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.http_durations), &key);
+    }
+    bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.http_targets), &target);
+}
+
+Result<std::size_t> HttpProgram::consume() {
+    if (!ring_)
+        return std::size_t{0};
+    const int consumed = ring_buffer__consume(ring_.get());
+    if (consumed < 0)
+        return bpf_failure(-consumed, "cannot read the events of HTTP services");
+    return static_cast<std::size_t>(consumed);
+}
+
+int HttpProgram::events_fd() const {
+    return ring_ ? ring_buffer__epoll_fd(ring_.get()) : -1;
+}
+
+std::size_t HttpProgram::connections() const {
+    std::size_t count = 0;
+    for (const bpf_map* const map :
+         {skeleton_->maps.http_connections, skeleton_->maps.http_service_connections}) {
+        std::uint64_t key = 0;
+        const std::uint64_t* previous = nullptr;
+        while (bpf_map_get_next_key(bpf_map__fd(map), previous, &key) == 0) {
+            previous = &key;
+            ++count;
+        }
+    }
+    return count;
+}
+
+int HttpProgram::program_fd(bool ingress) const {
+    return bpf_program__fd(ingress ? skeleton_->progs.http_ingress : skeleton_->progs.http_egress);
+}
+
+}  // namespace pangolin

@@ -1,0 +1,124 @@
+// HTTP/1.1 on this host's TCP sockets: exchanges with targets by target, and with Pangolin's own services one
+// by one.
+#pragma once
+
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bpf/shared/http.h"
+#include "loader/base/error.h"
+
+struct http_bpf;
+struct bpf_link;
+struct ring_buffer;
+
+namespace pangolin {
+
+struct HttpProgramOptions {
+    // The map `sockets` of a SocketProgram, which says what target a socket is connected to. The map is
+    // shared, the program may end before this one.
+    int sockets_fd = -1;
+    // Folders of control groups whose sockets are looked at; empty for the cgroup-v2 root: all of them.
+    std::vector<std::string> cgroups;
+    std::uint32_t max_targets = 65536;
+    // Connections that are looked into at the same time, of targets and of services. Memory is used as they
+    // are there: about 4 KiB each.
+    std::uint32_t max_connections = 65536;
+    // Bytes of events that may wait; a power of two.
+    std::uint32_t event_bytes = 1U << 20;
+};
+
+// A server's port in a network namespace.
+struct HttpService {
+    std::uint32_t netns = 0;  // inode
+    std::uint16_t port = 0;
+    auto operator<=>(const HttpService&) const = default;
+};
+
+struct HttpRequests {
+    http_status_key key{};
+    std::uint64_t requests = 0;
+};
+
+struct HttpDurations {
+    http_duration_key key{};
+    latency_histogram histogram{};
+};
+
+struct HttpTargetCounts {
+    std::uint32_t target = 0;
+    http_target_counts counts{};
+};
+
+struct HttpTotals {
+    std::uint64_t lost[HTTP_LOSSES]{};
+    std::uint64_t opaque[HTTP_OPAQUE_KINDS]{};
+};
+
+// Receives the events of services (struct http_exchange, http_frame or http_closed, by `type`). The event is
+// valid during the call.
+using HttpEventHandler = std::function<void(const http_event& event)>;
+
+// One for the whole host. Detaches at its end. Not thread-safe, but consume() may be called by one thread
+// while another reads counts.
+class HttpProgram {
+  public:
+    static Result<HttpProgram> attach(const HttpProgramOptions& options, HttpEventHandler handler = {});
+    HttpProgram(HttpProgram&&) noexcept;
+    HttpProgram& operator=(HttpProgram&&) noexcept;
+    ~HttpProgram();
+
+    // The ports of HTTP targets. Packets of other ports are passed on at once: a port has to be here before
+    // its connections are made, or they are counted from their next request on.
+    void set_target_ports(const std::vector<std::uint16_t>& ports);
+    // The services whose exchanges are events.
+    Result<void> set_services(const std::vector<HttpService>& services);
+
+    // What was counted since the programs were attached. Reads in batches.
+    std::vector<HttpRequests> read_requests() const;
+    std::vector<HttpDurations> read_durations() const;
+    std::vector<HttpTargetCounts> read_targets() const;
+    HttpTotals totals() const;
+    // A target that is no more; its index must never be used again.
+    void forget(std::uint32_t target);
+
+    // Hands out the events that wait. Returns how many there were.
+    Result<std::size_t> consume();
+    // Readable while events wait, for poll(2).
+    int events_fd() const;
+
+    // Of programs, to hooks and control groups.
+    std::size_t attachments() const { return links_.size(); }
+    // Connections that are being looked into.
+    std::size_t connections() const;
+    // For tests and benchmarks.
+    int program_fd(bool ingress) const;
+
+  private:
+    struct SkeletonDeleter {
+        void operator()(http_bpf* skeleton) const;
+    };
+    struct LinkDeleter {
+        void operator()(bpf_link* link) const;
+    };
+    struct RingDeleter {
+        void operator()(ring_buffer* ring) const;
+    };
+    HttpProgram() = default;
+    Result<void> attach_to(const std::string& cgroup);
+
+    // In this order: the ring and the links are of the skeleton.
+    std::unique_ptr<http_bpf, SkeletonDeleter> skeleton_;
+    std::vector<std::unique_ptr<bpf_link, LinkDeleter>> links_;
+    std::unique_ptr<HttpEventHandler> handler_;
+    std::unique_ptr<ring_buffer, RingDeleter> ring_;
+    std::vector<HttpService> services_;
+};
+
+}  // namespace pangolin
