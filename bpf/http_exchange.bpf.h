@@ -57,6 +57,7 @@ static __always_inline void http_forget_kept(struct http_connection* c, __u32 di
 
 static __always_inline void http_reset_message(struct http_stream* s) {
     s->begin = s->position;
+    s->remaining = 0;
     s->word = 0;
     s->length = 0;
     s->status = 0;

@@ -30,7 +30,7 @@ static __always_inline bool http_load(struct __sk_buff* skb, struct http_connect
     if (offset & HTTP_UNSEEN)
         return false;
     if (offset & HTTP_FROM_STASH)
-        return !bpf_probe_read_kernel(to, size, &c->stash[offset & (HTTP_STASH - 1)]);
+        return !bpf_probe_read_kernel(to, size, &c->stash[offset & (2 * HTTP_STASH - 1)]);
     return !bpf_skb_load_bytes(skb, offset, to, size);
 }
 
