@@ -67,41 +67,51 @@ static __always_inline void leave(struct http_stream* s) {
 }
 
 /* A connection is known from its SYN on, or from the first request that is seen to begin. */
-static __noinline struct http_connection* find_connection(struct __sk_buff* skb, __u64 cookie,
-                                                          const struct http_segment* segment, bool arrives) {
+static __noinline struct http_connection* add_connection(struct __sk_buff* skb, __u64 cookie, __u32 target,
+                                                         const struct http_segment* segment) {
     static const struct http_connection zero = {};
-    struct http_connection* c = bpf_map_lookup_elem(&http_connections, &cookie);
-    const struct socket_record* record;
+    struct http_connection* c;
 
-    if (c || arrives)
-        return c;
-    record = bpf_map_lookup_elem(&sockets, &cookie);
-    if (!record || !(record->flags & SOCKET_HTTP))
-        return NULL;
     if (!(segment->flags & TCP_FLAG_SYN_BIT) && !http_begins_request(skb, segment))
         return NULL;
     c = HTTP_FIND_OR_ADD(&http_connections, &cookie, &zero);
     if (c)
-        c->target = record->target;
+        c->target = target;
     else
         http_add_total(HTTP_LOSS_CONNECTIONS_FULL, 1);
     return c;
 }
 
-static __noinline int target_segment(struct __sk_buff* skb, const struct http_segment* segment,
-                                     bool arrives) {
-    __u64 cookie = bpf_get_socket_cookie(skb);
-    struct http_connection* c = find_connection(skb, cookie, segment, arrives);
+/* False for a segment that carries nothing of interest. */
+static __always_inline bool read_interesting(struct __sk_buff* skb, struct http_segment* segment) {
+    return http_read_segment(skb, segment) &&
+           (segment->size || segment->flags & (TCP_FLAG_SYN_BIT | TCP_FLAG_FIN_BIT));
+}
 
+/* Sockets of other targets have the same ports as these: the packet is looked at last. */
+static __noinline int target_packet(struct __sk_buff* skb, bool arrives) {
+    __u64 cookie = bpf_get_socket_cookie(skb);
+    struct http_connection* c = bpf_map_lookup_elem(&http_connections, &cookie);
+    const struct socket_record* record = NULL;
+    struct http_segment segment = {};
+
+    if (!c && !arrives)
+        record = bpf_map_lookup_elem(&sockets, &cookie);
+    if (!c && (!record || !(record->flags & SOCKET_HTTP)))
+        return 0;
+    if (!read_interesting(skb, &segment))
+        return 0;
+    if (!c && record)
+        c = add_connection(skb, cookie, record->target, &segment);
     if (!c)
         return 0;
     if (!arrives) {
-        http_segment(skb, c, cookie, segment, true, false);
+        http_segment(skb, c, cookie, &segment, true, false);
         return 0;
     }
     if (!enter(&c->stream[HTTP_RESPONSE]))
         return 0;
-    http_segment(skb, c, cookie, segment, false, false);
+    http_segment(skb, c, cookie, &segment, false, false);
     leave(&c->stream[HTTP_RESPONSE]);
     return 0;
 }
@@ -157,42 +167,36 @@ static __noinline struct http_service* find_service(struct __sk_buff* skb, __u64
     return service;
 }
 
-static __noinline int service_segment(struct __sk_buff* skb, const struct http_segment* segment,
-                                      bool arrives) {
+static __noinline int service_packet(struct __sk_buff* skb, bool arrives) {
     __u64 cookie = bpf_get_socket_cookie(skb);
-    struct http_service* service = find_service(skb, cookie, segment, arrives);
+    struct http_segment segment = {};
+    struct http_service* service;
 
+    if (!read_interesting(skb, &segment))
+        return 0;
+    service = find_service(skb, cookie, &segment, arrives);
     if (!service)
         return 0;
     if (!arrives) {
-        http_segment(skb, &service->http, cookie, segment, false, true);
+        http_segment(skb, &service->http, cookie, &segment, false, true);
         return 0;
     }
     if (!enter(&service->http.stream[HTTP_REQUEST]))
         return 0;
-    http_segment(skb, &service->http, cookie, segment, true, true);
+    http_segment(skb, &service->http, cookie, &segment, true, true);
     leave(&service->http.stream[HTTP_REQUEST]);
     return 0;
 }
 
 static __always_inline int handle(struct __sk_buff* skb, bool arrives) {
     struct bpf_sock* sk = skb->sk;
-    struct http_segment segment = {};
-    bool is_target;
 
     if (!sk)
         return 1;
-    is_target = has_port(target_ports, bpf_ntohs(sk->dst_port));
-    if (!is_target && !has_port(service_ports, sk->src_port))
-        return 1;
-    if (!http_read_segment(skb, &segment))
-        return 1;
-    if (!segment.size && !(segment.flags & (TCP_FLAG_SYN_BIT | TCP_FLAG_FIN_BIT)))
-        return 1;
-    if (is_target)
-        target_segment(skb, &segment, arrives);
-    else
-        service_segment(skb, &segment, arrives);
+    if (has_port(target_ports, bpf_ntohs(sk->dst_port)))
+        target_packet(skb, arrives);
+    else if (has_port(service_ports, sk->src_port))
+        service_packet(skb, arrives);
     return 1;
 }
 
