@@ -12,8 +12,8 @@ namespace pangolin {
 std::span<const Metric> catalogue() {
     static const std::vector<Metric> rows = [] {
         std::vector<Metric> all;
-        for (const auto& part :
-             {site_rows(), resource_rows(), tunnel_rows(), peer_rows(), certificate_rows(), exporter_rows()})
+        for (const auto& part : {site_rows(), resource_rows(), tunnel_rows(), control_rows(), peer_rows(),
+                                 certificate_rows(), exporter_rows()})
             all.insert(all.end(), part.begin(), part.end());
         return all;
     }();

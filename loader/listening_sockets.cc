@@ -39,7 +39,7 @@ std::optional<std::uint16_t> port_of(std::string_view address) {
 // "sl local:port remote:port state queues timer retransmits uid timeout inode ...", addresses and state in
 // hexadecimal (the kernel's net/ipv4/tcp_ipv4.c, get_openreq4() and its neighbours).
 void add_line(std::string_view line, ListeningSockets& sockets) {
-    enum { local = 1, state = 3, inode = 9, words_read };
+    enum : std::uint8_t { local = 1, state = 3, inode = 9, words_read };
     std::array<std::string_view, words_read> words;
     for (std::string_view& word : words)
         word = take_word(line);

@@ -11,6 +11,7 @@
 
 #include "bpf/shared/traffic.h"
 #include "userspace/certificates/certificate_snapshot.h"
+#include "userspace/control_plane/control_counts.h"
 #include "userspace/metadata/site_directory.h"
 #include "userspace/resource_ledger.h"
 #include "userspace/site_health.h"
@@ -131,6 +132,8 @@ struct Snapshot {
     std::vector<PeerSnapshot> peers;
     std::vector<InterfaceSnapshot> interfaces;
     std::vector<ActiveSites> active_sites;
+    // Null where Pangolin's own exchanges are not observed.
+    std::shared_ptr<const ControlCounts> control_plane;
     std::vector<SourceStatus> sources;
     std::vector<FeatureStatus> features;
     std::vector<Attachments> attachments;

@@ -35,6 +35,7 @@ void emit_latency(const SiteSnapshot& site, Samples& samples, const Latency& lat
 std::span<const Metric> site_rows();
 std::span<const Metric> resource_rows();
 std::span<const Metric> tunnel_rows();
+std::span<const Metric> control_rows();
 std::span<const Metric> peer_rows();
 std::span<const Metric> certificate_rows();
 std::span<const Metric> exporter_rows();

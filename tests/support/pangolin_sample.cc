@@ -149,12 +149,13 @@ SiteDirectory sample_directory(const PangolinSchema& schema) {
     SiteDirectory directory;
     directory.sites = sites();
 
-    const Resource web{named ? "lab/web" : "1", "Resource", "lab", "web.example.com", "http", true, true, {}};
-    const Resource db{named ? "db" : "2", "Resource", "lab", "", "tcp", false, true, 5432};
-    const Resource dns{named ? "dns" : "3", "Resource", "lab", "", "udp", false, false, 5353};
+    const Resource web{
+        named ? "lab/web" : "1", "Resource", "lab", "web.example.com", "http", true, true, {}, 1};
+    const Resource db{named ? "db" : "2", "Resource", "lab", "", "tcp", false, true, 5432, 2};
+    const Resource dns{named ? "dns" : "3", "Resource", "lab", "", "udp", false, false, 5353, 3};
     const Resource other{
-        named ? "other/web" : "4", "Resource", "other", "web.example.org", "http", true, true, {}};
-    const Resource ssh{"console", "Resource", "lab", "ssh.example.com", "ssh", true, true, {}};
+        named ? "other/web" : "4", "Resource", "other", "web.example.org", "http", true, true, {}, 4};
+    const Resource ssh{"console", "Resource", "lab", "ssh.example.com", "ssh", true, true, {}, 5};
     if (!named)
         directory.resources = {web, db, dns, other};
     else if (!gateway)

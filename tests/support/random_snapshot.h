@@ -150,6 +150,25 @@ inline void add_certificates(std::mt19937_64& random, Snapshot& snapshot) {
         CertificateEventCounts{{"example.com", {random() % 10, random() % 10, 0, 1}}});
 }
 
+inline void add_control_plane(std::mt19937_64& random, Snapshot& snapshot) {
+    ControlCounts counts;
+    for (auto* const counted : {&counts.ui_requests, &counts.integration_requests, &counts.sign_ins})
+        (*counted)[{name(random, true), "GET", "200"}] = random() % 1000;
+    for (auto* const counted : {&counts.sign_in_failures, &counts.background_jobs,
+                                &counts.websocket_connections, &counts.websocket_messages})
+        (*counted)[{name(random, true), "other"}] = random() % 1000;
+    for (auto* const counted : {&counts.tokens_issued, &counts.tokens_revoked, &counts.token_refreshes,
+                                &counts.provider_errors, &counts.configuration_reloads, &counts.hole_punches,
+                                &counts.session_checks, &counts.active_websockets})
+        (*counted)[{name(random, false)}] = random() % 1000;
+    const std::chrono::milliseconds duration(random() % 20'000);
+    counts.integration_durations[{"/v1/org/:id", "GET"}].observe(duration);
+    counts.sign_in_durations[{"password", "success"}].observe(duration);
+    counts.provider_syncs.observe(duration);
+    counts.session_check_durations.observe(duration);
+    snapshot.control_plane = std::make_shared<const ControlCounts>(std::move(counts));
+}
+
 inline void fill_status(std::mt19937_64& random, Snapshot& snapshot) {
     snapshot.active_sites = {{"eu", random() % 100}, {"us \"east\"", random() % 100}};
     snapshot.sources = {
@@ -211,6 +230,7 @@ inline std::shared_ptr<const Snapshot> random_snapshot(std::uint64_t seed,
     detail::add_counted(random, options, *snapshot);
     snapshot->directory = std::move(directory);
     detail::add_certificates(random, *snapshot);
+    detail::add_control_plane(random, *snapshot);
     detail::fill_status(random, *snapshot);
     return snapshot;
 }

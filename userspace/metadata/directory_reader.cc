@@ -152,6 +152,7 @@ Resource DirectoryReader::interpret(const ResourceRow& row) {
     resource.ssl = of.boolean("ssl", row.ssl).value_or(false);
     resource.enabled = of.boolean("enabled", row.enabled).value_or(true);
     resource.proxy_port = of.port("proxyPort", row.proxy_port);
+    resource.number = row.id;
     return resource;
 }
 

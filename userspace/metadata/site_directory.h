@@ -63,6 +63,8 @@ struct Resource {
     bool enabled = true;
     // The port on which Traefik takes tcp or udp.
     std::optional<std::uint16_t> proxy_port;
+    // resources.resourceId, as in the paths of Pangolin's API; none when the source does not say.
+    std::optional<std::int64_t> number;
 
     bool operator==(const Resource&) const = default;
 };

@@ -27,6 +27,7 @@ std::optional<std::uint32_t> site_of(const TargetAddress& target, const std::vec
 Resource resource_of(const TraefikService& service) {
     Resource resource;
     resource.resource_id = std::to_string(service.resource_id);
+    resource.number = service.resource_id;
     resource.name = service.name.empty() ? resource.resource_id : service.name;
     resource.domain = service.domain;
     resource.protocol = service.protocol;

@@ -1,0 +1,81 @@
+// From single exchanges and messages of Pangolin's to counts.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "bpf/shared/http.h"
+#include "loader/pangolin_process.h"
+#include "userspace/control_plane/control_counts.h"
+#include "userspace/control_plane/routes.h"
+#include "userspace/metadata/site_directory.h"
+#include "userspace/wireguard/key.h"
+
+namespace pangolin {
+
+// Takes the kernel's events one after the other. Nothing of them is kept but what ControlCounts says, and of
+// a WebSocket the site that it belongs to. Not thread-safe.
+class ControlAccounts {
+  public:
+    using Clock = std::chrono::steady_clock;
+
+    explicit ControlAccounts(const PangolinPorts& ports);
+
+    void count(const http_exchange& exchange, Clock::time_point now);
+    void count(const http_frame& frame);
+    void close(const http_event& event);
+
+    // Whose resources and WebSockets they are. WebSockets that are waiting for their site may have it now.
+    void set_directory(const SiteDirectory& directory);
+    // WebSockets whose site did not become known in time belong to none.
+    void expire(Clock::time_point now);
+    // Pangolin was started anew: no WebSocket is left of before.
+    void forget_websockets();
+
+    ControlCounts counts() const;
+
+    // Newt names its key with the first message; a key that is new needs the directory to be read again.
+    static constexpr std::chrono::seconds patience_for_site{60};
+    static constexpr std::size_t most_websockets = 65536;
+    // Of one family of requests.
+    static constexpr std::size_t most_series = 4096;
+
+  private:
+    // One that was accepted.
+    struct WebSocket {
+        Clock::time_point opened;
+        std::optional<WireGuardKey> key;
+        // Known, or given up; it is counted from then on.
+        std::optional<std::string> site_id;
+        bool closed = false;
+    };
+    using WebSockets = std::unordered_map<std::uint64_t, WebSocket>;
+
+    std::optional<ControlService> service_of(const http_event& event) const;
+    void count_meaning(const ControlRoute& route, const http_exchange& exchange, Clock::time_point now);
+    void count_request(CountsBy<3>& requests, const ControlRoute& route, const http_exchange& exchange);
+    void count_integration(const ControlRoute& route, const http_exchange& exchange);
+    void count_sign_in(const ControlRoute& route, const http_exchange& exchange);
+    void count_traefik_configuration(const http_exchange& exchange);
+    void count_session_check(const http_exchange& exchange);
+    void count_websocket(const http_exchange& exchange, Clock::time_point now);
+    std::string site_of_resource(std::string_view id) const;
+    void look_up_site(WebSocket& websocket);
+    void settle(WebSocket& websocket, std::string_view site_id);
+
+    PangolinPorts ports_;
+    ControlCounts counts_;
+    // Size of the last configuration that Traefik got.
+    std::optional<std::uint64_t> configuration_bytes_;
+    WebSockets websockets_;
+    std::map<WireGuardKey, std::string> site_by_key_;
+    // By resources.resourceId; empty where several sites serve it.
+    std::map<std::int64_t, std::string> site_by_resource_;
+};
+
+}  // namespace pangolin
