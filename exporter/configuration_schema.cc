@@ -182,9 +182,8 @@ void read_limits(YamlMapping limits, LimitsConfiguration& value) {
 // Settings whose steps come later. A setting leaves this list with the step that uses it.
 std::vector<std::string> unused_settings(YamlMapping& metrics) {
     std::vector<std::string> warnings;
-    for (const char* key : {"http", "application"})
-        if (metrics.has(key))
-            warnings.push_back(fmt::format("metrics.{} is accepted but not used by this version", key));
+    if (metrics.has("application"))
+        warnings.emplace_back("metrics.application is accepted but not used by this version");
     YamlMapping traefik = metrics.mapping("traefik");
     if (traefik.has("access_log"))
         warnings.emplace_back("metrics.traefik.access_log is accepted but not used by this version");

@@ -9,6 +9,7 @@
 #include "exporter/web_server.h"
 #include "loader/preflight.h"
 #include "userspace/certificates/certificate_monitor.h"
+#include "userspace/http_monitor.h"
 
 namespace pangolin {
 
@@ -23,6 +24,13 @@ CollectorOptions collector_options(const Configuration& configuration) {
     options.limits = {.max_peers = configuration.limits.max_peers,
                       .max_targets = configuration.limits.max_targets};
     options.parts.push_back(std::make_shared<CertificateMonitor>(configuration.traefik.acme));
+    if (configuration.http.enabled)
+        options.parts.push_back(std::make_shared<HttpMonitor>(
+            HttpMonitorOptions{.pangolin = {.external = configuration.pangolin.external_port,
+                                            .internal = configuration.pangolin.internal_port,
+                                            .next = configuration.pangolin.next_port,
+                                            .integration = configuration.pangolin.integration_port},
+                               .cgroups = configuration.http.cgroups}));
     return options;
 }
 

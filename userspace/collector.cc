@@ -152,6 +152,8 @@ void Collector::set_sites(std::shared_ptr<const SiteIndex> sites) {
     site_accounts_.clear();
     for (const Site& site : sites_->directory()->sites)
         site_accounts_.push_back(&ledger_.sites.of(site.site_id));
+    for (const auto& part : options_.parts)
+        part->sites_changed(sites_->directory());
 }
 
 void Collector::discover() {
