@@ -65,7 +65,12 @@ CollectorOptions collector_options(const Configuration& configuration) {
     read_database(configuration, options);
     watch_processes(configuration, options);
     options.metadata_refresh = configuration.metadata.refresh;
-    options.http = {.enabled = configuration.http.enabled, .cgroups = configuration.http.cgroups};
+    options.http = {.enabled = configuration.http.enabled,
+                    .pangolin = {.external = configuration.pangolin.external_port,
+                                 .internal = configuration.pangolin.internal_port,
+                                 .next = configuration.pangolin.next_port,
+                                 .integration = configuration.pangolin.integration_port},
+                    .cgroups = configuration.http.cgroups};
     options.limits = {.max_peers = configuration.limits.max_peers,
                       .max_targets = configuration.limits.max_targets};
     return options;

@@ -88,7 +88,9 @@ Result<HttpProgram> HttpProgram::attach(const HttpProgramOptions& options, HttpE
         return bpf_failure(errno, "cannot open the HTTP BPF object");
     http_bpf& skeleton = *program.skeleton_;
     configure(skeleton, options);
-    if (const int error = bpf_map__reuse_fd(skeleton.maps.sockets, options.sockets_fd); error != 0)
+    if (const int error =
+            options.sockets_fd < 0 ? 0 : bpf_map__reuse_fd(skeleton.maps.sockets, options.sockets_fd);
+        error != 0)
         return bpf_failure(-error, "cannot share the sockets of targets with the HTTP programs");
     if (const int error = http_bpf__load(&skeleton); error != 0)
         return bpf_failure(-error, "cannot load the HTTP BPF programs");
@@ -133,17 +135,17 @@ void HttpProgram::set_target_ports(const std::vector<std::uint16_t>& ports) {
     set_ports(skeleton_->bss->target_ports, ports);
 }
 
-Result<void> HttpProgram::set_services(const std::vector<HttpServicePort>& services) {
+Result<void> HttpProgram::set_services(const std::vector<HttpServerPort>& services) {
     const int map = bpf_map__fd(skeleton_->maps.http_services);
     std::vector<std::uint16_t> ports;
     Result<void> result;
-    for (const HttpServicePort& old : services_) {
+    for (const HttpServerPort& old : services_) {
         const http_service_key key{.netns_inode = old.netns, .port = old.port};
         if (std::ranges::find(services, old) == services.end())
             bpf_map_delete_elem(map, &key);
     }
     services_.clear();
-    for (const HttpServicePort& service : services) {
+    for (const HttpServerPort& service : services) {
         const http_service_key key{.netns_inode = service.netns, .port = service.port};
         const std::uint32_t nothing = 0;
         if (const int error = bpf_map_update_elem(map, &key, &nothing, BPF_ANY); error != 0) {

@@ -22,7 +22,7 @@ namespace pangolin {
 
 struct HttpProgramOptions {
     // The map `sockets` of a SocketProgram, which says what target a socket is connected to. The map is
-    // shared, the program may end before this one.
+    // shared, the program may end before this one. Without it no connection to a target is looked into.
     int sockets_fd = -1;
     // Folders of control groups whose sockets are looked at; empty for the cgroup-v2 root: all of them.
     std::vector<std::string> cgroups;
@@ -35,10 +35,10 @@ struct HttpProgramOptions {
 };
 
 // A server's port in a network namespace.
-struct HttpServicePort {
+struct HttpServerPort {
     std::uint32_t netns = 0;  // inode
     std::uint16_t port = 0;
-    auto operator<=>(const HttpServicePort&) const = default;
+    auto operator<=>(const HttpServerPort&) const = default;
 };
 
 struct HttpRequests {
@@ -78,7 +78,7 @@ class HttpProgram {
     // its connections are made, or they are counted from their next request on.
     void set_target_ports(const std::vector<std::uint16_t>& ports);
     // The services whose exchanges are events.
-    Result<void> set_services(const std::vector<HttpServicePort>& services);
+    Result<void> set_services(const std::vector<HttpServerPort>& services);
 
     // What was counted since the programs were attached. Reads in batches.
     std::vector<HttpRequests> read_requests() const;
@@ -118,7 +118,7 @@ class HttpProgram {
     std::vector<std::unique_ptr<bpf_link, LinkDeleter>> links_;
     std::unique_ptr<HttpEventHandler> handler_;
     std::unique_ptr<ring_buffer, RingDeleter> ring_;
-    std::vector<HttpServicePort> services_;
+    std::vector<HttpServerPort> services_;
 };
 
 }  // namespace pangolin

@@ -157,6 +157,9 @@ void Collector::set_sites(std::shared_ptr<const SiteIndex> sites) {
     for (const Site& site : sites_->directory()->sites)
         site_accounts_.push_back(&ledger_.sites.of(site.site_id));
     backend_checks_.follow(*sites_->directory(), ledger_);
+    sockets_.sites_changed(sites_->directory());
+    for (const auto& part : options_.parts)
+        part->sites_changed(sites_->directory());
 }
 
 // Outside the lock: there may be thousands of processes.

@@ -20,20 +20,28 @@ void erase_target(Map& map, std::uint32_t index) {
 
 }  // namespace
 
-void HttpMonitor::attach(const HttpOptions& options, const SocketProgram& sockets,
-                         std::uint32_t max_targets) {
+void HttpMonitor::attach(const HttpOptions& options, int sockets_fd, std::uint32_t max_targets) {
     if (!options.enabled)
         return;
     HttpProgramOptions of_program;
-    of_program.sockets_fd = sockets.sockets_fd();
+    of_program.sockets_fd = sockets_fd;
     of_program.cgroups = options.cgroups;
     of_program.max_targets = max_targets;
-    auto program = HttpProgram::attach(of_program);
+    auto control_plane = std::make_unique<ControlPlane>(options.pangolin);
+    auto program = HttpProgram::attach(
+        of_program, [handler = control_plane.get()](const http_event& event) { handler->handle(event); });
     if (!program) {
-        spdlog::warn("no HTTP requests: {}", program.error().message());
+        spdlog::warn("HTTP is not observed: {}", program.error().message());
         return;
     }
     program_ = std::move(*program);
+    control_plane_ = std::move(control_plane);
+    control_plane_->start(*program_);
+}
+
+void HttpMonitor::sites_changed(const std::shared_ptr<const SiteDirectory>& directory) {
+    if (control_plane_)
+        control_plane_->sites_changed(directory);
 }
 
 void HttpMonitor::credit(const SocketAccounting& accounting) {
@@ -127,6 +135,8 @@ void HttpMonitor::describe(Snapshot& snapshot) const {
     lost("http_statuses", "full", HTTP_LOSS_STATUSES_FULL);
     lost("http_durations", "full", HTTP_LOSS_DURATIONS_FULL);
     lost("http_targets", "full", HTTP_LOSS_TARGETS_FULL);
+    lost("http_events", "full", HTTP_LOSS_EVENTS_FULL);
+    control_plane_->describe(snapshot);
 }
 
 }  // namespace pangolin

@@ -1,15 +1,20 @@
-// HTTP on the host's connections to targets: the programs that read it, and what they counted.
+// HTTP on the host's sockets: the programs that read it, what they counted of targets, and Pangolin's own
+// services.
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "loader/http_program.h"
+#include "loader/pangolin_process.h"
 #include "loader/socket_program.h"
+#include "userspace/control_plane/control_plane.h"
+#include "userspace/metadata/site_directory.h"
 #include "userspace/snapshot.h"
 #include "userspace/socket_accounting.h"
 
@@ -17,6 +22,7 @@ namespace pangolin {
 
 struct HttpOptions {
     bool enabled = true;
+    PangolinPorts pangolin;
     // See HttpProgramOptions.
     std::vector<std::string> cgroups;
 };
@@ -24,8 +30,11 @@ struct HttpOptions {
 // Detaches at its end. A host that cannot read HTTP is logged, and all else goes on. Not thread-safe.
 class HttpMonitor {
   public:
-    // Connections are told apart by the sockets that `sockets` knows.
-    void attach(const HttpOptions& options, const SocketProgram& sockets, std::uint32_t max_targets);
+    // Connections to targets are those in a SocketProgram's map; -1 where there is none.
+    void attach(const HttpOptions& options, int sockets_fd, std::uint32_t max_targets);
+
+    // The directory that holds from now on; after attach().
+    void sites_changed(const std::shared_ptr<const SiteDirectory>& directory);
 
     // Credits what was counted to whom `accounting` says that the targets are: before these change.
     void credit(const SocketAccounting& accounting);
@@ -46,6 +55,8 @@ class HttpMonitor {
     using Key = std::pair<std::uint32_t, std::uint32_t>;  // index; method and status
 
     std::optional<HttpProgram> program_;
+    // Its thread uses `program_` until its end.
+    std::unique_ptr<ControlPlane> control_plane_;
     // Part of the counts that is in the ledger already.
     std::map<Key, std::uint64_t> requests_;
     std::map<Key, latency_histogram> durations_;

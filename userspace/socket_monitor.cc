@@ -15,12 +15,13 @@ void SocketMonitor::attach(const HttpOptions& http) {
     auto program = SocketProgram::attach(options);
     if (!program) {
         spdlog::warn("no connections to targets: {}", program.error().message());
+        http_.attach(http, -1, max_targets_);
         return;
     }
     program_ = std::move(*program);
     if (const auto& trouble = program_->connect_trouble())
         spdlog::warn("connections for which there is no route are not seen: {}", trouble->message());
-    http_.attach(http, *program_, max_targets_);
+    http_.attach(http, program_->sockets_fd(), max_targets_);
 }
 
 void SocketMonitor::poll(const SiteIndex* sites, const std::vector<CountedTunnels>& tunnels, Ledger& ledger,
@@ -81,13 +82,13 @@ void SocketMonitor::warn_once(const Result<void>& result) {
 
 void SocketMonitor::describe(Snapshot& snapshot) const {
     snapshot.add_feature("sockets", program_.has_value());
+    http_.describe(snapshot);
     if (!program_)
         return;
     // Two of them watch connect().
     const std::size_t of_cgroup = program_->connect_trouble() ? 0 : 2;
     snapshot.add_attachments("cgroup", of_cgroup);
     snapshot.add_attachments("tracepoint", program_->attachments() - of_cgroup);
-    http_.describe(snapshot);
 }
 
 std::vector<NetworkNamespace> find_proxies() {

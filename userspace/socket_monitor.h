@@ -32,6 +32,11 @@ class SocketMonitor {
     // Before it nothing is watched.
     void attach(const HttpOptions& http);
 
+    // The directory that holds from now on; after attach().
+    void sites_changed(const std::shared_ptr<const SiteDirectory>& directory) {
+        http_.sites_changed(directory);
+    }
+
     // Where proxies dial, besides the namespaces of tunnels.
     void set_proxies(std::vector<NetworkNamespace> proxies) { proxies_ = std::move(proxies); }
 

@@ -61,6 +61,8 @@ wireguard-tools
 wireguard-go 0.0.20230706
 sqlite3
 nginx
+nodejs command:node
+node-ws
 python3-cryptography
 golang-go command:go
 ca-certificates

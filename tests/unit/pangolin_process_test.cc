@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <memory>
 #include <vector>
@@ -22,8 +23,12 @@ namespace {
 
 using test::NamespaceChild;
 
-// Ports that nothing else on the machine listens on together.
-constexpr PangolinPorts ports{.external = 33990, .internal = 33991, .next = 33992, .integration = 33993};
+// Of this process alone: another one of these tests, which runs at the same time, is found by its ports too.
+const std::uint16_t first_port = static_cast<std::uint16_t>(20000 + getpid() % 8000 * 5);
+const PangolinPorts ports{.external = first_port,
+                          .internal = static_cast<std::uint16_t>(first_port + 1),
+                          .next = static_cast<std::uint16_t>(first_port + 2),
+                          .integration = static_cast<std::uint16_t>(first_port + 3)};
 
 // The socket stays open until the process ends.
 bool listen_on(std::uint16_t port, int family = AF_INET) {
@@ -115,7 +120,7 @@ TEST(PangolinProcessFinder, TellsProcessesOfOneNamespaceApart) {
     int ends[2] = {-1, -1};
     ASSERT_EQ(pipe(ends), 0);
     const NamespaceChild pod(NamespaceChild::Mounts::shared, [&] {
-        if (!listen_on(33994))
+        if (!listen_on(static_cast<std::uint16_t>(first_port + 4)))
             return false;
         const pid_t child = fork();
         if (child == 0) {

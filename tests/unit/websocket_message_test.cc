@@ -136,6 +136,7 @@ TEST(WebSocketMessage, InflatesGzip) {
     EXPECT_EQ(type_of(gzip(R"({"data":1})"), WebSocketOpcode::binary), "other");
     EXPECT_EQ(type_of(gzip("no JSON"), WebSocketOpcode::binary), "other");
     EXPECT_EQ(type_of(gzip(""), WebSocketOpcode::binary), "compressed");
+    EXPECT_EQ(type_of("\x1f", WebSocketOpcode::binary), "compressed");
     // Text is never gzip.
     EXPECT_EQ(type_of(gzip(R"({"type":"pong"})")), "other");
 }
@@ -158,6 +159,9 @@ TEST(WebSocketMessage, InflatesThePerMessageExtension) {
         EXPECT_EQ(type_of(Compressor(Compression::deflate).message(R"({"type":"newt/ping","data":{}})"),
                           WebSocketOpcode::text, true),
                   "newt/ping");
+    EXPECT_EQ(type_of(Compressor(Compression::deflate).message(gzip(R"({"type":"newt/sync"})")),
+                      WebSocketOpcode::binary, true),
+              "newt/sync");
     // With it the first does, and later ones refer to it.
     Compressor compressor(Compression::deflate);
     EXPECT_EQ(type_of(compressor.message(R"({"type":"newt/ping","data":{}})"), WebSocketOpcode::text, true),

@@ -136,17 +136,23 @@ std::string_view type_of_text(std::string_view json) {
     return type.empty() ? other_type : type;
 }
 
+// RFC 1952, section 2.3.1; also when no more than the first byte is there.
+bool is_gzip(std::span<const std::byte> start) {
+    constexpr std::string_view magic = "\x1f\x8b";
+    return !start.empty() && as_text(start).starts_with(magic.substr(0, start.size()));
+}
+
 std::string_view type_of_compressed(std::span<const std::byte> start, Compression compression) {
     std::array<char, inflated_limit> inflated{};
     const std::string_view json(inflated.data(), inflate_start(start, compression, inflated));
-    const std::string_view type = first_type(json) ? type_of_text(json) : compressed_type;
+    std::string_view type = compressed_type;
+    // Pangolin knows nothing of the extension: what it compressed itself may be compressed again.
+    if (compression == Compression::deflate && is_gzip(std::as_bytes(std::span(json))))
+        type = type_of_compressed(std::as_bytes(std::span(json)), Compression::gzip);
+    else if (first_type(json))
+        type = type_of_text(json);
     explicit_bzero(inflated.data(), inflated.size());
     return type;
-}
-
-bool is_gzip(std::span<const std::byte> start) {
-    constexpr std::string_view magic = "\x1f\x8b";
-    return as_text(start).starts_with(magic);
 }
 
 // zlib's memory for one message. It holds what was inflated, so it is wiped; on the stack, since it is wanted

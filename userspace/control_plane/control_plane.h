@@ -1,0 +1,56 @@
+// Observes Pangolin's control plane: finds Pangolin, tells the HTTP programs where to look, reads their
+// events.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <thread>
+
+#include "bpf/shared/http.h"
+#include "loader/base/error.h"
+#include "loader/http_program.h"
+#include "loader/pangolin_process.h"
+#include "userspace/control_plane/control_accounts.h"
+#include "userspace/metadata/site_directory.h"
+#include "userspace/snapshot.h"
+#include "userspace/source_state.h"
+
+namespace pangolin {
+
+// A thread of its own waits for events. All functions but start() may be called from any thread.
+class ControlPlane {
+  public:
+    explicit ControlPlane(const PangolinPorts& ports);
+    ControlPlane(const ControlPlane&) = delete;
+    ControlPlane& operator=(const ControlPlane&) = delete;
+    // Ends the thread.
+    ~ControlPlane();
+
+    // The handler of the program's events.
+    void handle(const http_event& event);
+    // Looks for Pangolin and starts the thread, which alone sets the program's services and consumes its
+    // events from then on. `program` must outlive this.
+    void start(HttpProgram& program);
+
+    void sites_changed(const std::shared_ptr<const SiteDirectory>& directory);
+    // Adds the counts, and the source "pangolin": up while there is a Pangolin whose events can be read.
+    void describe(Snapshot& snapshot) const;
+
+  private:
+    void run(HttpProgram& program, const std::stop_token& stop);
+    Result<void> wait_for_events(HttpProgram& program);
+    void look_for_pangolin(HttpProgram& program);
+
+    // Used by start() and then by the thread alone.
+    PangolinProcessFinder finder_;
+    std::optional<PangolinProcess> pangolin_;
+
+    mutable std::mutex mutex_;
+    ControlAccounts accounts_;
+    SourceState state_{"pangolin"};
+    std::jthread thread_;
+};
+
+}  // namespace pangolin
