@@ -35,15 +35,20 @@ void read_database(const Configuration& configuration, CollectorOptions& options
     options.sites = make_site_source(configuration.metadata, configuration.traefik, accounts);
 }
 
+PangolinPorts pangolin_ports(const PangolinSettings& settings) {
+    return {.external = settings.external_port,
+            .internal = settings.internal_port,
+            .next = settings.next_port,
+            .integration = settings.integration_port};
+}
+
 void watch_processes(const Configuration& configuration, CollectorOptions& options) {
     std::shared_ptr<SqliteMonitor> sqlite;
     if (configuration.metadata.kind == MetadataKind::sqlite) {
         sqlite = std::make_shared<SqliteMonitor>(configuration.metadata.sqlite);
         options.parts.push_back(sqlite);
     }
-    const PangolinSettings& settings = configuration.pangolin;
-    const auto finder = std::make_shared<PangolinProcessFinder>(PangolinPorts{
-        settings.external_port, settings.internal_port, settings.next_port, settings.integration_port});
+    const auto finder = std::make_shared<PangolinProcessFinder>(pangolin_ports(configuration.pangolin));
     options.parts.push_back(std::make_shared<HostMonitor>([finder, sqlite] {
         std::optional<ProcessIdentity> identity;
         if (const auto found = finder->find())
@@ -66,10 +71,7 @@ CollectorOptions collector_options(const Configuration& configuration) {
     watch_processes(configuration, options);
     options.metadata_refresh = configuration.metadata.refresh;
     options.http = {.enabled = configuration.http.enabled,
-                    .pangolin = {.external = configuration.pangolin.external_port,
-                                 .internal = configuration.pangolin.internal_port,
-                                 .next = configuration.pangolin.next_port,
-                                 .integration = configuration.pangolin.integration_port},
+                    .pangolin = pangolin_ports(configuration.pangolin),
                     .cgroups = configuration.http.cgroups};
     options.limits = {.max_peers = configuration.limits.max_peers,
                       .max_targets = configuration.limits.max_targets};
