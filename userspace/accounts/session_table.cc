@@ -22,8 +22,8 @@ constexpr std::int64_t page_size = 100;
 struct Source {
     std::string principal;
     std::string parent = "NULL";
-    std::string method = {};
-    std::string join = {};
+    std::string method = "NULL";
+    std::string join = " ";
     std::string condition = "1 = 1";
 };
 

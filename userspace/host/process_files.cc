@@ -57,9 +57,10 @@ bool ProcessFiles::exists(const std::string& path) const {
 
 std::vector<std::string> ProcessFiles::list(const std::string& path, bool& found) const {
     std::vector<std::string> names;
-    UniqueFd descriptor = open(path, O_RDONLY | O_DIRECTORY);
-    const std::unique_ptr<DIR, CloseFolder> folder(descriptor ? ::fdopendir(::dup(descriptor.get()))
-                                                              : nullptr);
+    const UniqueFd descriptor = open(path, O_RDONLY | O_DIRECTORY);
+    // The stream closes a descriptor of its own.
+    const int own = descriptor ? ::fcntl(descriptor.get(), F_DUPFD_CLOEXEC, 0) : -1;
+    const std::unique_ptr<DIR, CloseFolder> folder(own >= 0 ? ::fdopendir(own) : nullptr);
     found = folder != nullptr;
     while (const dirent* const entry = folder ? ::readdir(folder.get()) : nullptr)
         if (const std::string name = entry->d_name; name != "." && name != "..")
