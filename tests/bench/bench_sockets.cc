@@ -83,6 +83,7 @@ SocketProgram attach(const LinkedNamespaces& net, const std::vector<SocketTarget
 // As many targets as a large installation has, among them the one that is dialled.
 std::vector<SocketTarget> many_targets(std::uint16_t port) {
     std::vector<SocketTarget> targets;
+    targets.reserve(5001);
     for (std::uint32_t i = 0; i < 5000; ++i)
         targets.push_back({.address = IpAddress::v4(0x64598000U + i), .port = 40000, .index = 100 + i});
     targets.push_back({.address = IpAddress::v4(0x0a590002), .port = port, .index = index});
@@ -110,11 +111,12 @@ double median(std::vector<double> values) {
 
 void measure_cost(const LinkedNamespaces& net, const UniqueFd& listener) {
     struct Variant {
+        Variant(const char* with_name, std::uint16_t port) : name(with_name), target_port(port) {}
         const char* name;
         std::uint16_t target_port;
-        std::vector<double> added{}, ratio{}, inside{};
+        std::vector<double> added, ratio, inside;
     };
-    std::array variants{Variant{"counted", listening}, Variant{"not_a_target", closed}};
+    std::array variants{Variant("counted", listening), Variant("not_a_target", closed)};
     std::vector<double> without;
     batch_ns(listener);
     for (std::size_t round = 0; round < rounds; ++round) {
