@@ -117,7 +117,10 @@ class Sdks(harness.LabTest):
         is known: the exporter keeps no state on disk.
         """
         installed = sdks.installed()
-        with tempfile.TemporaryDirectory(prefix="pangolin_exporter-test-") as name, pushing_exporter() as exporter:
+        with (
+            tempfile.TemporaryDirectory(prefix="pangolin_exporter-test-") as name,
+            pushing_exporter(["pangolin_background_jobs_total"]) as exporter,
+        ):
             folder = Path(name)
             (folder / "node_modules").symlink_to(installed / "node_modules")
             for program in ("push.mjs", "push.py"):
@@ -175,6 +178,8 @@ class TypeScriptModule(harness.LabTest):
             "pangolin_site_bandwidth_bytes_total",
             "pangolin_site_handshake_latency_seconds",
             "pangolin_site_online",
+            "pangolin_resource_active_connections",
+            "pangolin_ui_active_sessions",
         ]
         with pushing_exporter(prefer, token) as exporter:
             exporter.wait_alive()

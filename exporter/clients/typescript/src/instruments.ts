@@ -30,12 +30,13 @@ export class PangolinInstruments extends InstrumentFactory {
     }
 
     /**
-     * `pangolin_site_bandwidth_bytes_total`: Bytes of IP packets through the site's tunnel, IP headers included.
+     * `pangolin_site_bandwidth_bytes_total`: Bytes of IP packets through the site's tunnel, IP headers included; for a
+     * local site TCP payload.
      */
     readonly siteBandwidthBytesTotal = this.counter<{ site_id: string; direction: 'ingress' | 'egress'; protocol: string }>({
         name: 'pangolin_site_bandwidth_bytes_total',
         unit: 'By',
-        description: 'Bytes of IP packets through the site\'s tunnel, IP headers included.',
+        description: 'Bytes of IP packets through the site\'s tunnel, IP headers included; for a local site TCP payload.',
     });
 
     /** `pangolin_site_uptime_seconds_total`: Seconds during which the site's tunnel was seen up. */
@@ -62,46 +63,56 @@ export class PangolinInstruments extends InstrumentFactory {
         bounds: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
     });
 
-    /** `pangolin_resource_requests_total`: HTTP requests to a resource by the status that came back. */
+    /**
+     * `pangolin_resource_requests_total`: HTTP requests that the resource's backend answered, by method and status.
+     */
     readonly resourceRequestsTotal = this.counter<{ site_id: string; resource_id: string; backend: string; method: string; status: string | number }>({
         name: 'pangolin_resource_requests_total',
-        description: 'HTTP requests to a resource by the status that came back.',
+        description: 'HTTP requests that the resource\'s backend answered, by method and status.',
     });
 
     /**
-     * `pangolin_resource_request_duration_seconds`: Time from the first byte of a request to the last byte of its
-     * response.
+     * `pangolin_resource_request_duration_seconds`: Time from the first byte of an HTTP request to the last byte of
+     * its answer, upgrades and event streams left out.
      */
     readonly resourceRequestDurationSeconds = this.histogram<{ site_id: string; resource_id: string; backend: string; method: string }>({
         name: 'pangolin_resource_request_duration_seconds',
         unit: 's',
-        description: 'Time from the first byte of a request to the last byte of its response.',
+        description: 'Time from the first byte of an HTTP request to the last byte of its answer, upgrades and event streams left out.',
         bounds: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
     });
 
     readonly #resourceActiveConnections = this.gauge<{ site_id: string; resource_id: string; protocol: string }>({
         name: 'pangolin_resource_active_connections',
-        description: 'Connections of a resource that are in use.',
+        description: 'Connections in use to the resource\'s targets at a site: tcp, those established; http, those that wait for an answer; websocket, those upgraded; udp, the flows of the last 60 seconds.',
     });
 
     /**
-     * `pangolin_resource_active_connections`: Connections of a resource that are in use. With null the series ends.
+     * `pangolin_resource_active_connections`: Connections in use to the resource's targets at a site: tcp, those
+     * established; http, those that wait for an answer; websocket, those upgraded; udp, the flows of the last 60
+     * seconds. With null the series ends.
      */
     setResourceActiveConnections(siteId: string, resourceId: string, protocol: string, value: number | null): void {
         this.#resourceActiveConnections.set({ site_id: siteId, resource_id: resourceId, protocol }, value);
     }
 
-    /** `pangolin_resource_errors_total`: Failed exchanges with a resource by kind of error. */
+    /**
+     * `pangolin_resource_errors_total`: Connections to the resource's backends that failed or ended before their time,
+     * by cause, and requests answered with a server error.
+     */
     readonly resourceErrorsTotal = this.counter<{ site_id: string; resource_id: string; backend: string; error_type: string }>({
         name: 'pangolin_resource_errors_total',
-        description: 'Failed exchanges with a resource by kind of error.',
+        description: 'Connections to the resource\'s backends that failed or ended before their time, by cause, and requests answered with a server error.',
     });
 
-    /** `pangolin_resource_bandwidth_bytes_total`: Bytes of IP packets to and from the targets of a resource. */
+    /**
+     * `pangolin_resource_bandwidth_bytes_total`: Bytes to and from the resource's targets at a site: of IP packets in
+     * the tunnel, headers included, or for a local site TCP payload.
+     */
     readonly resourceBandwidthBytesTotal = this.counter<{ site_id: string; resource_id: string; direction: 'ingress' | 'egress' }>({
         name: 'pangolin_resource_bandwidth_bytes_total',
         unit: 'By',
-        description: 'Bytes of IP packets to and from the targets of a resource.',
+        description: 'Bytes to and from the resource\'s targets at a site: of IP packets in the tunnel, headers included, or for a local site TCP payload.',
     });
 
     readonly #tunnelUp = this.gauge<{ site_id: string; transport: string }>({
@@ -158,226 +169,276 @@ export class PangolinInstruments extends InstrumentFactory {
 
     readonly #backendHealthStatus = this.gauge<{ backend: string; site_id: string }>({
         name: 'pangolin_backend_health_status',
-        description: '1 when the backend is healthy.',
+        description: '1 when the backend is healthy: by Pangolin\'s health check where it has one and the tunnel is up, else by the connections of the last minute.',
     });
 
-    /** `pangolin_backend_health_status`: 1 when the backend is healthy. With null the series ends. */
+    /**
+     * `pangolin_backend_health_status`: 1 when the backend is healthy: by Pangolin's health check where it has one and
+     * the tunnel is up, else by the connections of the last minute. With null the series ends.
+     */
     setBackendHealthStatus(backend: string, siteId: string, value: boolean | null): void {
         this.#backendHealthStatus.set({ backend, site_id: siteId }, value);
     }
 
-    /** `pangolin_backend_connection_errors_total`: Failed connections to a backend by kind of error. */
+    /**
+     * `pangolin_backend_connection_errors_total`: Connections to the backend that failed or ended before their time,
+     * by cause.
+     */
     readonly backendConnectionErrorsTotal = this.counter<{ backend: string; site_id: string; error_type: string }>({
         name: 'pangolin_backend_connection_errors_total',
-        description: 'Failed connections to a backend by kind of error.',
+        description: 'Connections to the backend that failed or ended before their time, by cause.',
     });
 
-    /** `pangolin_backend_response_size_bytes`: Size of responses of a backend, headers included. */
+    /** `pangolin_backend_response_size_bytes`: Head and body bytes of the backend's HTTP responses. */
     readonly backendResponseSizeBytes = this.histogram<{ backend: string; site_id: string }>({
         name: 'pangolin_backend_response_size_bytes',
         unit: 'By',
-        description: 'Size of responses of a backend, headers included.',
+        description: 'Head and body bytes of the backend\'s HTTP responses.',
         bounds: [256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864],
     });
 
-    /** `pangolin_auth_requests_total`: Attempts to sign in by method and result. */
+    /**
+     * `pangolin_auth_requests_total`: Attempts to sign in; site_id is empty unless one site alone serves the resource.
+     */
     readonly authRequestsTotal = this.counter<{ site_id: string; auth_method: string; result: string }>({
         name: 'pangolin_auth_requests_total',
-        description: 'Attempts to sign in by method and result.',
+        description: 'Attempts to sign in; site_id is empty unless one site alone serves the resource.',
     });
 
-    /** `pangolin_auth_request_duration_seconds`: Time that attempts to sign in took. */
+    /** `pangolin_auth_request_duration_seconds`: Time that Pangolin took to answer an attempt to sign in. */
     readonly authRequestDurationSeconds = this.histogram<{ auth_method: string; result: string }>({
         name: 'pangolin_auth_request_duration_seconds',
         unit: 's',
-        description: 'Time that attempts to sign in took.',
+        description: 'Time that Pangolin took to answer an attempt to sign in.',
         bounds: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
     });
 
     readonly #authActiveUsers = this.gauge<{ auth_method: string }>({
         name: 'pangolin_auth_active_users',
-        description: 'Distinct users with a session that has not expired.',
+        description: 'Users, newts and olms with a session that has not expired; sessions where a resource\'s own password, code or link opened them.',
     });
 
     /**
-     * `pangolin_auth_active_users`: Distinct users with a session that has not expired. With null the series ends.
+     * `pangolin_auth_active_users`: Users, newts and olms with a session that has not expired; sessions where a
+     * resource's own password, code or link opened them. With null the series ends.
      */
     setAuthActiveUsers(authMethod: string, value: number | null): void {
         this.#authActiveUsers.set({ auth_method: authMethod }, value);
     }
 
-    /** `pangolin_auth_failure_reasons_total`: Failed attempts to sign in by reason. */
+    /** `pangolin_auth_failure_reasons_total`: Attempts to sign in that failed, by what was wrong. */
     readonly authFailureReasonsTotal = this.counter<{ reason: string; auth_method: string }>({
         name: 'pangolin_auth_failure_reasons_total',
-        description: 'Failed attempts to sign in by reason.',
+        description: 'Attempts to sign in that failed, by what was wrong.',
     });
 
-    /** `pangolin_token_issued_total`: Session tokens issued. */
+    /** `pangolin_token_issued_total`: Sessions that were opened, by how somebody signed in. */
     readonly tokenIssuedTotal = this.counter<{ auth_method: string }>({
         name: 'pangolin_token_issued_total',
-        description: 'Session tokens issued.',
+        description: 'Sessions that were opened, by how somebody signed in.',
     });
 
-    /** `pangolin_token_revoked_total`: Session tokens that ended by reason. */
+    /**
+     * `pangolin_token_revoked_total`: Sessions that ended: one of a user before its time (logout), in due time
+     * (expired), otherwise (removed).
+     */
     readonly tokenRevokedTotal = this.counter<{ reason: string }>({
         name: 'pangolin_token_revoked_total',
-        description: 'Session tokens that ended by reason.',
+        description: 'Sessions that ended: one of a user before its time (logout), in due time (expired), otherwise (removed).',
     });
 
-    /** `pangolin_token_refresh_total`: Session tokens that were refreshed by result. */
+    /**
+     * `pangolin_token_refresh_total`: Sessions that were prolonged; without a database requests of newt and olm for a
+     * new token.
+     */
     readonly tokenRefreshTotal = this.counter<{ result: string }>({
         name: 'pangolin_token_refresh_total',
-        description: 'Session tokens that were refreshed by result.',
+        description: 'Sessions that were prolonged; without a database requests of newt and olm for a new token.',
     });
 
-    /** `pangolin_ui_requests_total`: Requests to the dashboard and its API by route. */
+    /**
+     * `pangolin_ui_requests_total`: Requests to the dashboard and its API from outside of Pangolin's network
+     * namespace, by route.
+     */
     readonly uiRequestsTotal = this.counter<{ endpoint: string; method: string; status: string | number }>({
         name: 'pangolin_ui_requests_total',
-        description: 'Requests to the dashboard and its API by route.',
+        description: 'Requests to the dashboard and its API from outside of Pangolin\'s network namespace, by route.',
     });
 
     readonly #uiActiveSessions = this.gauge<{}>({
         name: 'pangolin_ui_active_sessions',
-        description: 'Sessions of the dashboard that have not expired.',
+        description: 'Users\' sessions with the dashboard that have not expired.',
     });
 
     /**
-     * `pangolin_ui_active_sessions`: Sessions of the dashboard that have not expired. With null the series ends.
+     * `pangolin_ui_active_sessions`: Users' sessions with the dashboard that have not expired. With null the series
+     * ends.
      */
     setUiActiveSessions(value: number | null): void {
         this.#uiActiveSessions.set({}, value);
     }
 
-    /** `pangolin_config_reloads_total`: Configurations that were applied or failed. */
+    /**
+     * `pangolin_config_reloads_total`: Configurations that Traefik got and that were of another size than the one
+     * before, and blueprints.
+     */
     readonly configReloadsTotal = this.counter<{ result: string }>({
         name: 'pangolin_config_reloads_total',
-        description: 'Configurations that were applied or failed.',
+        description: 'Configurations that Traefik got and that were of another size than the one before, and blueprints.',
     });
 
-    /** `pangolin_restart_count_total`: Starts of the Pangolin process after the first one seen. */
+    /** `pangolin_restart_count_total`: Starts of the Pangolin process after the first one that the exporter saw. */
     readonly restartCountTotal = this.counter<{}>({
         name: 'pangolin_restart_count_total',
-        description: 'Starts of the Pangolin process after the first one seen.',
+        description: 'Starts of the Pangolin process after the first one that the exporter saw.',
     });
 
-    /** `pangolin_background_jobs_total`: Background jobs by type and how they ended. */
+    /**
+     * `pangolin_background_jobs_total`: Jobs that can be seen: gerbil's bandwidth_report, Traefik's provider_sync,
+     * each blueprint.
+     */
     readonly backgroundJobsTotal = this.counter<{ job_type: string; status: string | number }>({
         name: 'pangolin_background_jobs_total',
-        description: 'Background jobs by type and how they ended.',
+        description: 'Jobs that can be seen: gerbil\'s bandwidth_report, Traefik\'s provider_sync, each blueprint.',
     });
 
     readonly #certificatesExpiryDays = this.gauge<{ site_id: string; resource_id: string }>({
         name: 'pangolin_certificates_expiry_days',
         unit: 'd',
-        description: 'Days left of the certificate that serves a resource.',
+        description: 'Days until the certificate expires that a resource is served with; below zero afterwards.',
     });
 
     /**
-     * `pangolin_certificates_expiry_days`: Days left of the certificate that serves a resource. With null the series
-     * ends.
+     * `pangolin_certificates_expiry_days`: Days until the certificate expires that a resource is served with; below
+     * zero afterwards. With null the series ends.
      */
     setCertificatesExpiryDays(siteId: string, resourceId: string, value: number | null): void {
         this.#certificatesExpiryDays.set({ site_id: siteId, resource_id: resourceId }, value);
     }
 
-    /** `pangolin_ws_connections_total`: Attempts of sites to open the control WebSocket by result. */
+    /** `pangolin_ws_connections_total`: Requests for a WebSocket with Pangolin: success, unauthorized or error. */
     readonly wsConnectionsTotal = this.counter<{ site_id: string; result: string }>({
         name: 'pangolin_ws_connections_total',
-        description: 'Attempts of sites to open the control WebSocket by result.',
+        description: 'Requests for a WebSocket with Pangolin: success, unauthorized or error.',
     });
 
     readonly #wsActiveConnections = this.gauge<{ site_id: string }>({
         name: 'pangolin_ws_active_connections',
-        description: 'Open control WebSockets of a site.',
+        description: 'Open WebSockets with Pangolin that began since the exporter\'s start.',
     });
 
-    /** `pangolin_ws_active_connections`: Open control WebSockets of a site. With null the series ends. */
+    /**
+     * `pangolin_ws_active_connections`: Open WebSockets with Pangolin that began since the exporter's start. With null
+     * the series ends.
+     */
     setWsActiveConnections(siteId: string, value: number | null): void {
         this.#wsActiveConnections.set({ site_id: siteId }, value);
     }
 
-    /** `pangolin_ws_messages_total`: Messages on control WebSockets by type. */
+    /** `pangolin_ws_messages_total`: WebSocket messages and control frames: ingress to Pangolin, egress from it. */
     readonly wsMessagesTotal = this.counter<{ direction: 'ingress' | 'egress'; msg_type: string }>({
         name: 'pangolin_ws_messages_total',
-        description: 'Messages on control WebSockets by type.',
+        description: 'WebSocket messages and control frames: ingress to Pangolin, egress from it.',
     });
 
     /**
-     * `pangolin_traefik_provider_sync_seconds`: Time in which Pangolin answered for its configuration to Traefik.
+     * `pangolin_traefik_provider_sync_seconds`: Time from Traefik's request for its configuration to the last byte of
+     * it.
      */
     readonly traefikProviderSyncSeconds = this.histogram<{}>({
         name: 'pangolin_traefik_provider_sync_seconds',
         unit: 's',
-        description: 'Time in which Pangolin answered for its configuration to Traefik.',
+        description: 'Time from Traefik\'s request for its configuration to the last byte of it.',
         bounds: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
     });
 
-    /** `pangolin_traefik_provider_errors_total`: Failures to get a configuration from Pangolin to Traefik. */
+    /**
+     * `pangolin_traefik_provider_errors_total`: Traefik's requests for its configuration that failed: http_4xx,
+     * http_5xx, or timeout without an answer.
+     */
     readonly traefikProviderErrorsTotal = this.counter<{ error_type: string }>({
         name: 'pangolin_traefik_provider_errors_total',
-        description: 'Failures to get a configuration from Pangolin to Traefik.',
+        description: 'Traefik\'s requests for its configuration that failed: http_4xx, http_5xx, or timeout without an answer.',
     });
 
-    /** `pangolin_plugin_fetch_total`: Fetches of Traefik plugins by result. */
+    /**
+     * `pangolin_plugin_fetch_total`: Fetches of Traefik's plugins, one at each of its starts since the exporter's.
+     */
     readonly pluginFetchTotal = this.counter<{ plugin: string; result: string }>({
         name: 'pangolin_plugin_fetch_total',
-        description: 'Fetches of Traefik plugins by result.',
+        description: 'Fetches of Traefik\'s plugins, one at each of its starts since the exporter\'s.',
     });
 
-    /** `pangolin_acme_cert_events_total`: Certificates that were issued, renewed, removed or failed. */
+    /**
+     * `pangolin_acme_cert_events_total`: Certificates issued, renewed and removed since the exporter's start, and
+     * attempts that failed.
+     */
     readonly acmeCertEventsTotal = this.counter<{ domain: string; event: string }>({
         name: 'pangolin_acme_cert_events_total',
-        description: 'Certificates that were issued, renewed, removed or failed.',
+        description: 'Certificates issued, renewed and removed since the exporter\'s start, and attempts that failed.',
     });
 
     readonly #acmeCertExpiryDays = this.gauge<{ domain: string }>({
         name: 'pangolin_acme_cert_expiry_days',
         unit: 'd',
-        description: 'Days left of an ACME certificate.',
+        description: 'Days until the certificate for a domain expires, of several the last; below zero afterwards.',
     });
 
-    /** `pangolin_acme_cert_expiry_days`: Days left of an ACME certificate. With null the series ends. */
+    /**
+     * `pangolin_acme_cert_expiry_days`: Days until the certificate for a domain expires, of several the last; below
+     * zero afterwards. With null the series ends.
+     */
     setAcmeCertExpiryDays(domain: string, value: number | null): void {
         this.#acmeCertExpiryDays.set({ domain }, value);
     }
 
     readonly #dbPoolConnections = this.gauge<{ state: string }>({
         name: 'pangolin_db_pool_connections',
-        description: 'Connections of Pangolin to its database by state.',
+        description: 'Pangolin\'s connections to its database: active in a query or transaction, or idle.',
     });
 
     /**
-     * `pangolin_db_pool_connections`: Connections of Pangolin to its database by state. With null the series ends.
+     * `pangolin_db_pool_connections`: Pangolin's connections to its database: active in a query or transaction, or
+     * idle. With null the series ends.
      */
     setDbPoolConnections(state: string, value: number | null): void {
         this.#dbPoolConnections.set({ state }, value);
     }
 
-    /** `pangolin_db_wait_seconds_total`: Seconds that Pangolin waited for its database. */
+    /**
+     * `pangolin_db_wait_seconds_total`: Time that Pangolin waited for locks of its SQLite database and for the disk to
+     * have its writes.
+     */
     readonly dbWaitSecondsTotal = this.counter<{}>({
         name: 'pangolin_db_wait_seconds_total',
         unit: 's',
-        description: 'Seconds that Pangolin waited for its database.',
+        description: 'Time that Pangolin waited for locks of its SQLite database and for the disk to have its writes.',
     });
 
-    /** `pangolin_integration_api_requests_total`: Requests to the integration API by route. */
+    /** `pangolin_integration_api_requests_total`: Requests to the integration API, by route. */
     readonly integrationApiRequestsTotal = this.counter<{ endpoint: string; method: string; status: string | number }>({
         name: 'pangolin_integration_api_requests_total',
-        description: 'Requests to the integration API by route.',
+        description: 'Requests to the integration API, by route.',
     });
 
-    /** `pangolin_integration_api_duration_seconds`: Time that requests to the integration API took. */
+    /**
+     * `pangolin_integration_api_duration_seconds`: Time from the first byte of a request to the integration API to the
+     * last of its answer.
+     */
     readonly integrationApiDurationSeconds = this.histogram<{ endpoint: string; method: string }>({
         name: 'pangolin_integration_api_duration_seconds',
         unit: 's',
-        description: 'Time that requests to the integration API took.',
+        description: 'Time from the first byte of a request to the integration API to the last of its answer.',
         bounds: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
     });
 
-    /** `pangolin_holepunch_orchestration_total`: Hole-punch updates by result. */
+    /**
+     * `pangolin_holepunch_orchestration_total`: Hole punches that gerbil reported to Pangolin, by its answer: success,
+     * rejected (4xx) or error.
+     */
     readonly holepunchOrchestrationTotal = this.counter<{ result: string }>({
         name: 'pangolin_holepunch_orchestration_total',
-        description: 'Hole-punch updates by result.',
+        description: 'Hole punches that gerbil reported to Pangolin, by its answer: success, rejected (4xx) or error.',
     });
 
     readonly #backgroundQueueDepth = this.gauge<{ job_type: string }>({
