@@ -22,8 +22,8 @@ constexpr std::chrono::seconds proxy_search_interval{5};
 // A source of sites that cannot be read at the start gets this long before traffic counts as unassigned.
 constexpr std::chrono::seconds patience_for_sites{60};
 // Published as off while there is no interface.
-constexpr std::array feature_names{"tcx",   "clsact", "handshakes_module", "handshakes_underlay", "tcp",
-                                   "drops", "sockets", "http"};
+constexpr std::array feature_names{"tcx", "clsact", "handshakes_module", "handshakes_underlay",
+                                   "tcp", "drops",  "sockets",           "http"};
 
 Error no_interface(const std::string& netns) {
     return {.what = netns == "auto" ? "no WireGuard interface in any network namespace"

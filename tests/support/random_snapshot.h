@@ -76,6 +76,20 @@ inline void fill_traffic(std::mt19937_64& random, struct traffic_counts& traffic
         }
 }
 
+inline void fill_latency(std::mt19937_64& random, Latency& latency) {
+    for (auto count = random() % 100; count > 0; --count)
+        latency.observe(random() >> (random() % 34 + 30));
+}
+
+inline void fill_http(std::mt19937_64& random, HttpExchanges& exchanges, HttpResponseSizes& sizes) {
+    for (const std::uint16_t status : {200, 404, 503})
+        exchanges.requests[{HTTP_METHOD_GET, status}] = 1 + random() % 1000;
+    fill_latency(random, exchanges.durations[HTTP_METHOD_GET]);
+    for (auto& bucket : sizes.bucket)
+        bucket = random() % 100;
+    sizes.sum = random() >> 30;
+}
+
 inline void add_counted(std::mt19937_64& random, const RandomSnapshotOptions& options, Snapshot& snapshot) {
     // In the order of their labels.
     for (unsigned site = 0; site < options.sites; ++site) {
@@ -101,6 +115,8 @@ inline void add_counted(std::mt19937_64& random, const RandomSnapshotOptions& op
                 BackendLabels{.site_id = target.labels->site_id, .backend = target.labels->backend});
             for (std::size_t error = 0; error < connection_errors; ++error)
                 backend.errors[error] = target.errors[error] = 1 + random() % 9;
+            fill_http(random, target.http, backend.response_sizes);
+            resource.http_requests = random() % 10;
             if (i == 0 || random() % 3 != 0)
                 backend.healthy = random() % 2 == 0;
         }
@@ -125,11 +141,6 @@ inline PeerSnapshot peer(std::mt19937_64& random, const Site* site, unsigned int
     peer.transmit_bytes = random() >> 20;
     peer.last_handshake_seconds = random() % 5 ? 1.7e9 + static_cast<double>(random() % 1000000000) / 1e3 : 0;
     return peer;
-}
-
-inline void fill_latency(std::mt19937_64& random, Latency& latency) {
-    for (auto count = random() % 100; count > 0; --count)
-        latency.observe(random() >> (random() % 34 + 30));
 }
 
 inline std::shared_ptr<const SiteHealth> health(std::mt19937_64& random) {
@@ -211,6 +222,7 @@ inline void fill_status(std::mt19937_64& random, Snapshot& snapshot) {
         snapshot.maps.push_back({"routes", i, random() % 100, 1024});
         snapshot.maps.push_back({"unmatched", i, random() % 100, 4096});
     }
+    snapshot.http_opaque = {random() % 10, 0, random() % 10, 1};
     snapshot.lost_updates = {{"unmatched", "full", random() % 10}, {"traffic", "gso_header", 0}};
     snapshot.collection_seconds = 0.0125;
     snapshot.collections = random() % 1000;
