@@ -10,6 +10,11 @@ build() {
     # Two scripts at once must not build in the same directory.
     exec 7>"$directory/.build-lock"
     flock 7
+    # With ccache a second clone, or a second folder, does not compile everything again.
+    if command -v ccache >/dev/null; then
+        export CMAKE_C_COMPILER_LAUNCHER=ccache CMAKE_CXX_COMPILER_LAUNCHER=ccache
+        export CCACHE_BASEDIR=$repository CCACHE_NOHASHDIR=1 CCACHE_DIR=$cache_directory/ccache
+    fi
     if ! {
         cmake --preset "$preset" -S "$repository" -B "$directory" &&
             cmake --build "$directory" ${1:+--target "$@"}

@@ -36,6 +36,7 @@ libopentelemetry-proto-dev 1.5
 python3
 '
 package_sets[test]='
+ccache
 prometheus
 postgresql
 sqlite3
