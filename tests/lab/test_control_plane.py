@@ -58,7 +58,8 @@ class ControlPlane(harness.LabTest):
         cls.server = PangolinServer(add_container(cls.world), str(CONTAINER_LINK[1].ip))
         cls.server.start()
         cls.stack.callback(cls.server.stop)
-        cls.world.write_database(cls.world.state.folder / "db.sqlite")
+        # With a database, that would say which tokens there are.
+        cls.world.write_sites_yaml(cls.world.state.folder / "sites.yml")
         cls.world.wait_connected(30 * harness.SLOWNESS)
 
     def setUp(self) -> None:
@@ -67,7 +68,7 @@ class ControlPlane(harness.LabTest):
         self.exporter = Exporter(
             {
                 "wireguard": {"netns": self.host.name},
-                "metadata": {"sqlite": str(self.world.state.folder / "db.sqlite"), "refresh": "1s"},
+                "metadata": {"sites_file": str(self.world.state.folder / "sites.yml"), "refresh": "1s"},
             }
         )
         self.enterContext(self.exporter)

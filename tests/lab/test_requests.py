@@ -59,8 +59,8 @@ class Requests(ResourceTest):
         resources = (stage.web_1, stage.web_2, stage.files)
         self.ask_all(stage.web_1, 1)
         wait_for("requests are published at all", lambda: self.exporter.scrape().total(REQUESTS) > 0, timeout=15)
-        nginxes = {stage.web_1: stage.nginx_1, stage.web_2: stage.nginx_2, stage.files: stage.nginx_3}
-        logged = {resource.nice_id: len(nginx.exchanges()) for resource, nginx in nginxes.items()}
+        nginxes = ((stage.web_1, stage.nginx_1), (stage.web_2, stage.nginx_2), (stage.files, stage.nginx_3))
+        logged = {resource.nice_id: len(nginx.exchanges()) for resource, nginx in nginxes}
         scraped = self.exporter.scrape()
         answered: collections.Counter = collections.Counter()
         lock = threading.Lock()
@@ -85,7 +85,7 @@ class Requests(ResourceTest):
         )
         # What nginx says of itself: the same requests, and the bytes of its responses.
         sent = 0
-        for resource, nginx in nginxes.items():
+        for resource, nginx in nginxes:
             begin = logged[resource.nice_id]
             exchanges = nginx.exchanges()[begin:]
             theirs = collections.Counter((each.method, str(each.status)) for each in exchanges)
@@ -97,12 +97,14 @@ class Requests(ResourceTest):
     def test_equal_to_traefik(self) -> None:
         """Since Traefik's start: the exporter was there before its first request."""
         stage = self.stage
-        before = {resource: stage.traefik.service_counts(resource.service) for resource in (stage.web_1, stage.files)}
+        before = [
+            (resource, stage.traefik.service_counts(resource.service)) for resource in (stage.web_1, stage.files)
+        ]
         scraped = self.exporter.scrape()
-        for resource in before:
+        for resource, _ in before:
             self.ask_all(resource, 3)
         expected = {}
-        for resource, counts in before.items():
+        for resource, counts in before:
             now = stage.traefik.service_counts(resource.service)
             expected[(resource.nice_id,)] = now["requests"] - counts["requests"]
             self.assertEqual(expected[(resource.nice_id,)], 3 * len(MIX))
