@@ -193,10 +193,11 @@ static __always_inline int handle(struct __sk_buff* skb, bool arrives) {
 
     if (!sk)
         return 1;
-    if (has_port(target_ports, bpf_ntohs(sk->dst_port)))
-        target_packet(skb, arrives);
-    else if (has_port(service_ports, sk->src_port))
+    /* Services first: their clients have any port, also one that is a target's. */
+    if (has_port(service_ports, sk->src_port))
         service_packet(skb, arrives);
+    else if (has_port(target_ports, bpf_ntohs(sk->dst_port)))
+        target_packet(skb, arrives);
     return 1;
 }
 

@@ -12,6 +12,8 @@
 #include "exporter/signals.h"
 #include "exporter/site_source.h"
 #include "exporter/web_server.h"
+#include "loader/cgroup.h"
+#include "loader/kernel_btf.h"
 #include "loader/pangolin_process.h"
 #include "loader/preflight.h"
 #include "userspace/accounts/account_monitor.h"
@@ -83,13 +85,18 @@ std::vector<ListenAddress> listen_addresses(const CommandLine& command_line,
     return command_line.listen.empty() ? configuration.listen : command_line.listen;
 }
 
+// What HttpProgram cannot do without.
+bool can_read_http(const HttpConfiguration& http) {
+    return http.enabled && (!http.cgroups.empty() || find_cgroup_root()) && KernelBtf::load();
+}
+
 ApplicationOptions application_options(const Configuration& configuration) {
     ApplicationOptions options;
     options.limits.series = configuration.limits.max_series;
     options.limits.series_per_family =
         std::min<std::size_t>(options.limits.series_per_family, configuration.limits.max_series);
     options.prefer = configuration.application.prefer;
-    if (!configuration.http.enabled)
+    if (!can_read_http(configuration.http))
         options.unavailable_sources += 'H';
     options.max_age = configuration.application.otlp.max_age;
     return options;

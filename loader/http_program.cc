@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <iterator>
+#include <set>
 
 #include "http.skel.h"
 #include "loader/base/unique_fd.h"
@@ -193,16 +194,19 @@ HttpTotals HttpProgram::totals() const {
     return totals;
 }
 
-void HttpProgram::forget(std::uint32_t target) {
+void HttpProgram::forget(const std::vector<std::uint32_t>& targets) {
+    const std::set<std::uint32_t> gone(targets.begin(), targets.end());
     for (const HttpRequests& requests : read_requests()) {
-        if (requests.key.target == target)
+        if (gone.contains(requests.key.target))
             bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.http_statuses), &requests.key);
     }
-    for (std::uint32_t method = 0; method < HTTP_METHODS; ++method) {
-        const http_duration_key key{.target = target, .method = method};
-        bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.http_durations), &key);
+    for (const std::uint32_t target : gone) {
+        for (std::uint32_t method = 0; method < HTTP_METHODS; ++method) {
+            const http_duration_key key{.target = target, .method = method};
+            bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.http_durations), &key);
+        }
+        bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.http_targets), &target);
     }
-    bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.http_targets), &target);
 }
 
 Result<std::size_t> HttpProgram::consume() {

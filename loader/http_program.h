@@ -86,7 +86,7 @@ class HttpProgram {
     std::vector<HttpTargetCounts> read_targets() const;
     HttpTotals totals() const;
     // A target that is no more; its index must never be used again.
-    void forget(std::uint32_t target);
+    void forget(const std::vector<std::uint32_t>& targets);
 
     // Hands out the events that wait. Returns how many there were.
     Result<std::size_t> consume();

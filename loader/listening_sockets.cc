@@ -38,18 +38,20 @@ std::optional<std::uint16_t> port_of(std::string_view address) {
 
 // "sl local:port remote:port state queues timer retransmits uid timeout inode ...", addresses and state in
 // hexadecimal (the kernel's net/ipv4/tcp_ipv4.c, get_openreq4() and its neighbours).
-void add_line(std::string_view line, ListeningSockets& sockets) {
+// False when it is not of a listening socket.
+bool add_line(std::string_view line, ListeningSockets& sockets) {
     enum : std::uint8_t { local = 1, state = 3, inode = 9, words_read };
     std::array<std::string_view, words_read> words;
     for (std::string_view& word : words)
         word = take_word(line);
     constexpr std::string_view listening = "0A";
     if (words[state] != listening)
-        return;
+        return false;
     const auto port = port_of(words[local]);
     const auto socket = parse_number<ino_t>(words[inode]);
     if (port && socket)
         sockets[*port].insert(*socket);
+    return true;
 }
 
 }  // namespace
@@ -65,10 +67,12 @@ void add_listening_sockets(std::string_view table, ListeningSockets& sockets) {
 ListeningSockets listening_sockets(pid_t pid) {
     ListeningSockets sockets;
     for (const char* name : {"net/tcp", "net/tcp6"}) {
-        // Listening sockets come first in the table, but nothing says how many connections follow.
+        // Behind the heading listening sockets come first. Any number of connections may follow.
         std::ifstream file(process_path(pid, name));
-        const std::string table((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-        add_listening_sockets(table, sockets);
+        std::string line;
+        std::getline(file, line);
+        while (std::getline(file, line) && add_line(line, sockets)) {
+        }
     }
     return sockets;
 }

@@ -43,7 +43,7 @@ Result<void> set_map_sizes(traffic_bpf& skeleton, const TrafficCapacity& capacit
         if (entries > UINT32_MAX || bpf_map__set_max_entries(map, static_cast<std::uint32_t>(entries)) != 0)
             return failure("cannot size BPF map '" + std::string(bpf_map__name(map)) + "' for " +
                                std::to_string(entries) + " entries",
-                           "Lower metrics.limits.max_peers.");
+                           "Lower metrics.limits.max_peers or metrics.limits.max_targets.");
     }
     // The only other maps whose memory does not follow their use.
     if (capacity.targets.indexes <= TRAFFIC_FIRST_TARGET) {
@@ -154,6 +154,7 @@ ProgramPair TrafficProgram::programs() const {
 }
 
 Result<void> TrafficProgram::take_over(TrafficProgram& old) {
+    skeleton_->bss->flow_time = old.skeleton_->bss->flow_time;
     if (auto replaced = old.hook_.replace(programs()); !replaced) {
         // One direction may have been replaced already.
         if (auto restored = old.hook_.replace(old.programs()); !restored)

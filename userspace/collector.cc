@@ -89,7 +89,11 @@ Collector::~Collector() {
 
 void Collector::start() {
     started_ = std::chrono::steady_clock::now();
-    sockets_.attach(options_.http);
+    {
+        // Scrapes come already.
+        const std::lock_guard lock(mutex_);
+        sockets_.attach(options_.http);
+    }
     if (options_.sites)
         refresh_sites();
     discover();

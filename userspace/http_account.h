@@ -15,6 +15,17 @@ namespace pangolin {
 struct HttpExchanges {
     // By enum http_method and status.
     std::map<std::pair<std::uint16_t, std::uint16_t>, std::uint64_t> requests;
+
+    // What a backend answers is its own choice: beyond this many methods and statuses a request counts for
+    // HTTP_METHOD_OTHER and the hundreds of its status, 1 to 9.
+    static constexpr std::size_t most_answers = 128;
+    void add_requests(std::uint16_t method, std::uint16_t status, std::uint64_t count) {
+        std::pair<std::uint16_t, std::uint16_t> answer{method, status};
+        if (requests.size() >= most_answers && !requests.contains(answer))
+            answer = {static_cast<std::uint16_t>(HTTP_METHOD_OTHER),
+                      static_cast<std::uint16_t>(status / 100)};
+        requests[answer] += count;
+    }
     // By enum http_method; without upgrades and event streams.
     std::map<std::uint16_t, Latency> durations;
 
@@ -22,7 +33,7 @@ struct HttpExchanges {
     std::uint64_t server_errors() const {
         std::uint64_t sum = 0;
         for (const auto& [key, count] : requests)
-            sum += key.second >= 500 && key.second < 600 ? count : 0;
+            sum += key.second / 100 == 5 || key.second == 5 ? count : 0;
         return sum;
     }
 };

@@ -59,7 +59,7 @@ void HttpMonitor::credit_requests(const SocketAccounting& accounting) {
             continue;
         const std::uint32_t detail = std::uint32_t{each.key.method} << 16 | each.key.status;
         std::uint64_t& before = requests_[{each.key.target, detail}];
-        accounts->target->http.requests[{each.key.method, each.key.status}] += each.requests - before;
+        accounts->target->http.add_requests(each.key.method, each.key.status, each.requests - before);
         before = each.requests;
     }
 }
@@ -93,24 +93,20 @@ void HttpMonitor::credit_targets(const SocketAccounting& accounting) {
     }
 }
 
-void HttpMonitor::follow(const std::vector<SocketTarget>& targets) {
-    if (!program_)
-        return;
-    std::vector<std::uint16_t> ports;
-    for (const SocketTarget& target : targets) {
-        if (target.http)
-            ports.push_back(target.port);
-    }
-    program_->set_target_ports(ports);
+void HttpMonitor::follow(const SocketAccounting& accounting) {
+    if (program_)
+        program_->set_target_ports(accounting.http_ports());
 }
 
-void HttpMonitor::forget(std::uint32_t index) {
-    if (!program_)
+void HttpMonitor::forget(const std::vector<std::uint32_t>& indexes) {
+    if (!program_ || indexes.empty())
         return;
-    program_->forget(index);
-    erase_target(requests_, index);
-    erase_target(durations_, index);
-    targets_.erase(index);
+    program_->forget(indexes);
+    for (const std::uint32_t index : indexes) {
+        erase_target(requests_, index);
+        erase_target(durations_, index);
+        targets_.erase(index);
+    }
 }
 
 void HttpMonitor::describe(Snapshot& snapshot) const {

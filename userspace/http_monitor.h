@@ -38,12 +38,11 @@ class HttpMonitor {
 
     // Credits what was counted to whom `accounting` says that the targets are: before these change.
     void credit(const SocketAccounting& accounting);
-    // The targets that are dialled from now on.
-    void follow(const std::vector<SocketTarget>& targets);
-    // A target that has no connections any more.
-    void forget(std::uint32_t index);
+    // The targets have changed.
+    void follow(const SocketAccounting& accounting);
+    // Targets that have no connections any more.
+    void forget(const std::vector<std::uint32_t>& indexes);
 
-    HttpTotals totals() const { return program_ ? program_->totals() : HttpTotals{}; }
     // Adds to the attachments and features of `snapshot`, and the counts of what was not looked into.
     void describe(Snapshot& snapshot) const;
 

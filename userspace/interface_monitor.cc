@@ -94,7 +94,8 @@ Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex* sites,
     routes_current_ &= !peers_.update(device_);
     if (sites != nullptr && (new_directory || !routes_current_))
         resolve_sites(*sites, ledger);
-    if (sites != nullptr && (new_directory || targets_key_ != public_key_))
+    const bool new_targets = sites != nullptr && (new_directory || targets_key_ != public_key_);
+    if (new_targets)
         follow_targets(*sites, ledger);
     Result<void> followed;
     if (!routes_current_)
@@ -104,7 +105,7 @@ Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex* sites,
     credit_tunnels(now, ledger);
     health_->poll(device_, peers_, ledger.sites, directory_ != nullptr, now.steady);
     if (followed) {
-        if (!routes_current_)
+        if (!routes_current_ || new_targets)
             targets_.mark_counted(*routes_);
         routes_current_ = true;
         forget_gone(ledger);

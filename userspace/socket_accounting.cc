@@ -67,12 +67,22 @@ void SocketAccounting::list(const DialledTarget& each, std::uint32_t netns, Ledg
     watched->backend = &ledger.resources.backend(site_id, backend);
     watched->local_site = local ? &ledger.sites.of(site_id).traffic : nullptr;
     watched->raw_tcp = each.resource->protocol == "tcp";
+    watched->http = each.resource->protocol == "http" && each.target->method != "h2c";
     watched->resource->counted |= local;
     listed.push_back({.address = each.dialled.address,
                       .port = each.dialled.port,
                       .netns = netns,
                       .index = watched->index,
-                      .http = each.resource->protocol == "http" && each.target->method != "h2c"});
+                      .http = watched->http});
+}
+
+std::vector<std::uint16_t> SocketAccounting::http_ports() const {
+    std::vector<std::uint16_t> ports;
+    for (const auto& [key, watched] : targets_) {
+        if (watched.http)
+            ports.push_back(key.dialled.port);
+    }
+    return ports;
 }
 
 std::vector<SocketTarget> SocketAccounting::follow(const TargetIndex& index, std::span<const Tunnels> tunnels,

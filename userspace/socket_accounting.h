@@ -56,6 +56,9 @@ class SocketAccounting {
     };
     std::optional<Accounts> accounts_of(std::uint32_t index) const;
 
+    // Of HTTP targets, those included that are gone and may still have connections.
+    std::vector<std::uint16_t> http_ports() const;
+
     std::size_t size() const { return targets_.size(); }
     // Targets that found no room, counted each time that one more did not.
     std::uint64_t refused() const { return refused_; }
@@ -88,6 +91,7 @@ class SocketAccounting {
         // Of a local site, which has no packets in a tunnel.
         traffic_counts* local_site = nullptr;
         bool raw_tcp = false;
+        bool http = false;
     };
 
     using Targets = std::map<Key, Watched>;

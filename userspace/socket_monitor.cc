@@ -28,13 +28,16 @@ void SocketMonitor::poll(const SiteIndex* sites, const std::vector<CountedTunnel
                          std::chrono::steady_clock::time_point now) {
     if (!program_)
         return;
-    warn_once(program_->sample());
+    const Result<void> sampled = program_->sample();
+    if (sampled)
+        trouble_.clear();
+    warn_once(sampled);
     accounting_.credit(program_->read(), now);
     http_.credit(accounting_);
-    for (const std::uint32_t index : accounting_.finished(now)) {
+    const std::vector<std::uint32_t> finished = accounting_.finished(now);
+    for (const std::uint32_t index : finished)
         accounting_.retire(index, program_->take(index), now);
-        http_.forget(index);
-    }
+    http_.forget(finished);
     if (sites != nullptr)
         follow(*sites, tunnels, ledger);
     follow_namespaces(tunnels);
@@ -45,12 +48,15 @@ void SocketMonitor::follow(const SiteIndex& sites, const std::vector<CountedTunn
     std::vector<Tunnels> now;
     for (const CountedTunnels& each : tunnels)
         now.push_back({each.key, static_cast<std::uint32_t>(each.netns.id.inode)});
+    // While there is no interface the proxy goes on dialling, in vain: errors that count.
+    if (now.empty())
+        now = tunnels_;
     if (directory_ == sites.directory() && tunnels_ == now)
         return;
     directory_ = sites.directory();
     tunnels_ = std::move(now);
     const std::vector<SocketTarget> targets = accounting_.follow(sites.targets(), tunnels_, ledger);
-    http_.follow(targets);
+    http_.follow(accounting_);
     warn_once(program_->set_targets(targets));
 }
 
@@ -68,8 +74,10 @@ void SocketMonitor::follow_namespaces(const std::vector<CountedTunnels>& tunnels
     };
     if (std::ranges::equal(now, namespaces_, same))
         return;
-    warn_once(program_->set_namespaces(now));
-    namespaces_ = std::move(now);
+    const Result<void> set = program_->set_namespaces(now);
+    warn_once(set);
+    if (set)
+        namespaces_ = std::move(now);
 }
 
 void SocketMonitor::warn_once(const Result<void>& result) {

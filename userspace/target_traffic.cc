@@ -89,7 +89,9 @@ void TargetTraffic::count_flows(TrafficProgram& program, std::chrono::steady_clo
     program.set_flow_time(seconds);
     for (const auto& [index, resource] : with_flows_)
         resource->udp_flows = resource->udp_flows.value_or(0);
-    if (with_flows_.empty() && flows_ == 0)
+    // Once more after the last target with flows has gone: packets may have come since the last time.
+    const bool had_flows = std::exchange(had_flows_, !with_flows_.empty());
+    if (with_flows_.empty() && !had_flows)
         return;
     flows_ = 0;
     for (const UdpFlow& flow : program.read_flows()) {

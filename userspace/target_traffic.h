@@ -70,6 +70,8 @@ class TargetTraffic {
     // By index, of those whose flows are followed.
     std::unordered_map<std::uint32_t, ResourceAccount*> with_flows_;
     std::size_t flows_ = 0;
+    // Whether there were targets with flows at the last count_flows().
+    bool had_flows_ = false;
 };
 
 }  // namespace pangolin

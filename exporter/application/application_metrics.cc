@@ -44,15 +44,24 @@ std::string key_of(const Labels& labels) {
     return key;
 }
 
-// Roughly: the key, the labels, what holds them, and the value with one stream behind it.
-std::size_t bytes_of(const std::string& key, const ApplicationValue& value) {
-    constexpr std::size_t fixed = 512;
+std::size_t value_bytes(const ApplicationValue& value) {
     std::size_t numbers = 0;
     if (const auto* const histogram = std::get_if<HistogramValue>(&value))
         numbers = 2 * histogram->buckets.size();
     else if (const auto* const summary = std::get_if<SummaryValue>(&value))
         numbers = 2 * summary->quantiles.size();
-    return fixed + 2 * key.size() + 2 * numbers * sizeof(double);
+    return numbers * sizeof(double);
+}
+
+// Roughly: the key, the labels, and what holds them.
+std::size_t base_bytes(const std::string& key) {
+    constexpr std::size_t fixed = 512;
+    return fixed + 2 * key.size();
+}
+
+// With one stream behind the value.
+std::size_t bytes_of(const std::string& key, const ApplicationValue& value) {
+    return base_bytes(key) + 2 * value_bytes(value);
 }
 
 // The names that stand on the family's sample lines and, in OpenMetrics, on its TYPE line.
@@ -206,7 +215,22 @@ std::optional<Rejection> ApplicationMetrics::place_pushed(const ApplicationFamil
     }
     if (!(*series)->pushed)
         (*series)->pushed = std::make_unique<PushedSeries>();
+    // Never of a new series: one stream is what it was made for.
+    if (!charge(**series, (*series)->pushed->streams_with(point.stream), point.value)) {
+        limited((*family)->row != nullptr ? std::string_view((*family)->row->name) : other_family);
+        return Rejection::series_limit;
+    }
     return (*series)->pushed->add(std::move(point), now);
+}
+
+bool ApplicationMetrics::charge(Series& series, std::size_t streams, const ApplicationValue& value) {
+    const std::size_t bytes = std::max(series.bytes, series.base + (streams + 1) * value_bytes(value));
+    const std::size_t growth = bytes - series.bytes;
+    if (growth > 0 && bytes_ + growth > options_.limits.series * options_.limits.bytes_per_series)
+        return false;
+    bytes_ += growth;
+    series.bytes = bytes;
+    return true;
 }
 
 std::expected<ApplicationMetrics::Family*, Rejection> ApplicationMetrics::family_of(
@@ -308,7 +332,8 @@ std::expected<ApplicationMetrics::Series*, Rejection> ApplicationMetrics::series
                   .reading = 0,
                   .value = 0.0,
                   .pushed = nullptr,
-                  .bytes = bytes};
+                  .bytes = bytes,
+                  .base = base_bytes(key)};
     return &family.series.emplace(std::move(key), std::move(series)).first->second;
 }
 

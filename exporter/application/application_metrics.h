@@ -119,8 +119,9 @@ class ApplicationMetrics {
         std::uint64_t reading = 0;
         ApplicationValue value;
         std::unique_ptr<PushedSeries> pushed;
-        // What it is charged in memory.
+        // What it is charged in memory, and the part of it that does not depend on values.
         std::size_t bytes = 0;
+        std::size_t base = 0;
     };
     struct Family {
         ApplicationFamilyHeader header;
@@ -139,6 +140,8 @@ class ApplicationMetrics {
                                    std::string_view source, std::uint64_t reading);
     std::optional<Rejection> place_pushed(const ApplicationFamilyHeader& header, PushedPoint point,
                                           Clock::time_point now);
+    // For a series of `streams` with such values; false: there is no room for its growth.
+    bool charge(Series& series, std::size_t streams, const ApplicationValue& value);
     bool room_for_series(const Family& family, std::size_t bytes);
     template <class Predicate>
     void erase_series(Family& family, Predicate gone);

@@ -64,6 +64,11 @@ std::optional<Rejection> PushedSeries::add(PushedPoint point, Clock::time_point 
     return std::nullopt;
 }
 
+std::size_t PushedSeries::streams_with(std::uint64_t stream) const {
+    const bool known = std::ranges::find(streams_, stream, &Stream::id) != streams_.end();
+    return std::min<std::size_t>(streams_.size() + (known ? 0 : 1), max_streams);
+}
+
 std::optional<Rejection> PushedSeries::update(Stream& stream, PushedPoint point) {
     const bool ordered = point.time != 0 && stream.time != 0;
     if (ordered && point.time < stream.time)

@@ -44,6 +44,9 @@ class PushedSeries {
     // Null: taken. The value is of the same kind in all points.
     std::optional<Rejection> add(PushedPoint point, Clock::time_point now);
 
+    // Streams that there are once a point of `stream` has been added.
+    std::size_t streams_with(std::uint64_t stream) const;
+
     ApplicationValue value(Clock::time_point now, Clock::duration max_age) const;
     // Of the last point.
     Clock::time_point updated() const { return updated_; }

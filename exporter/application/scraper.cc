@@ -1,9 +1,11 @@
 #include "exporter/application/scraper.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
 #include <optional>
 #include <stop_token>
@@ -165,7 +167,11 @@ Scraper::Scraper(const std::vector<ScrapeTarget>& targets, ApplicationMetrics& r
             std::unique_lock lock(mutex);
             while (!stop.stop_requested()) {
                 const auto next = Clock::now() + target.interval;
-                reader.read();
+                try {
+                    reader.read();
+                } catch (const std::exception& exception) {
+                    spdlog::error("scrape {}: unexpected: {}", target.name, exception.what());
+                }
                 ended.wait_until(lock, stop, next, [] { return false; });
             }
         });
