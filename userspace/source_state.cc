@@ -13,12 +13,15 @@ void SourceState::succeeded() {
 }
 
 void SourceState::failed(const Error& error) {
-    const std::string message = error.message();
-    if (!known_ || up_ || message != error_)
+    if (const std::string message = error.message(); !known_ || up_ || message != error_)
         spdlog::warn("{}: {}", name_, message);
+    failed_with(error);
+}
+
+void SourceState::failed_with(const Error& error) {
     known_ = true;
     up_ = false;
-    error_ = message;
+    error_ = error.message();
 }
 
 void SourceState::idle() {

@@ -16,6 +16,8 @@ class SourceState {
 
     void succeeded();
     void failed(const Error& error);
+    // Because another source failed, which has logged why.
+    void failed_with(const Error& error);
     // There is nothing to work on: down, but not wrong.
     void idle();
 

@@ -63,7 +63,9 @@ bool AccountMonitor::read(Database& database, const Schema& schema) {
     if (result)
         result = read_connections(database, schema);
     if (!result) {
-        unavailable(result.error());
+        lose_counts();
+        const std::lock_guard lock(mutex_);
+        state_.failed(result.error());
         return false;
     }
     const std::lock_guard lock(mutex_);
@@ -75,11 +77,16 @@ bool AccountMonitor::read(Database& database, const Schema& schema) {
 }
 
 void AccountMonitor::unavailable(const Error& error) {
+    lose_counts();
+    const std::lock_guard lock(mutex_);
+    state_.failed_with(error);
+}
+
+void AccountMonitor::lose_counts() {
     if (certificates_)
         certificates_->ledger().lose_rows();
     const std::lock_guard lock(mutex_);
     published_ = nullptr;
-    state_.failed(error);
 }
 
 Result<void> AccountMonitor::read_sessions(Database& database, const Schema& schema) {

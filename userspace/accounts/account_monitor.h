@@ -36,6 +36,7 @@ class AccountMonitor final : public SnapshotPart, public DatabaseReading {
     void unavailable(const Error& error) override;
 
   private:
+    void lose_counts();
     Result<void> read_sessions(Database& database, const Schema& schema);
     Result<void> read_blueprints(Database& database, const Schema& schema);
     Result<void> read_certificates(Database& database, const Schema& schema);

@@ -18,7 +18,7 @@ class DatabaseReading {
     virtual ~DatabaseReading() = default;
     // False when the connection is of no more use.
     virtual bool read(Database& database, const Schema& schema) = 0;
-    // The database cannot be read.
+    // The database cannot be read; whoever calls logs why.
     virtual void unavailable(const Error& error) = 0;
 };
 
