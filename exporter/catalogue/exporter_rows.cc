@@ -105,7 +105,8 @@ constexpr auto rows = std::to_array<Metric>({
     {.name = "pangolin_exporter_lost_updates_total",
      .type = MetricType::counter,
      .labels = {"map", "reason"},
-     .help = "Packets that were counted inexactly, for the wrong peer or not at all, by reason.",
+     .help = "Packets, connections, requests and events that were counted inexactly, for the wrong owner or "
+             "not at all, by reason.",
      .source = "K",
      .emit = emit_lost_updates},
     {.name = "pangolin_exporter_undecodable_packets_total",
