@@ -93,7 +93,11 @@ Result<HttpProgram> HttpProgram::attach(const HttpProgramOptions& options, HttpE
             options.sockets_fd < 0 ? 0 : bpf_map__reuse_fd(skeleton.maps.sockets, options.sockets_fd);
         error != 0)
         return bpf_failure(-error, "cannot share the sockets of targets with the HTTP programs");
-    if (const int error = http_bpf__load(&skeleton); error != 0)
+    const int error = http_bpf__load(&skeleton);
+    if (error == -EACCES || error == -E2BIG || error == -EINVAL)
+        return failure("this kernel's verifier does not accept the HTTP BPF programs",
+                       "HTTP needs a newer kernel: 6.12 is known to do.");
+    if (error != 0)
         return bpf_failure(-error, "cannot load the HTTP BPF programs");
     if (handler) {
         program.handler_ = std::make_unique<HttpEventHandler>(std::move(handler));
