@@ -26,6 +26,7 @@ struct Texts {
     std::string config_file;
     std::vector<std::string> listen;
     std::string telemetry_path = "/metrics";
+    std::string web_config_file;
     std::string log_level = "info";
     std::string log_format = "logfmt";
     std::string catalog_format = "markdown";
@@ -50,6 +51,10 @@ void define(CLI::App& app, Texts& texts) {
     app.add_option("--web.telemetry-path", texts.telemetry_path, "Path of the metrics page")
         ->type_name("PATH")
         ->capture_default_str();
+    app.add_option("--web.config.file", texts.web_config_file,
+                   "TLS, users, headers and rate of requests for the endpoint, in the format of Prometheus' "
+                   "exporters")
+        ->type_name("FILE");
     app.add_option("--log.level", texts.log_level, "debug, info, warn or error")
         ->type_name("LEVEL")
         ->capture_default_str();
@@ -191,6 +196,9 @@ Result<CommandLine> interpret(const CLI::App& app, const Texts& texts) {
                            "Name Pangolin's config.yml, or leave the option out.");
         line.config_file = texts.config_file;
     }
+    if (app.count("--web.config.file") > 0 && texts.web_config_file.empty())
+        return failure("--web.config.file: the path is empty", "Name a file, or leave the option out.");
+    line.web_config_file = texts.web_config_file;
     std::optional<Error> mistake;
     take(listen_addresses(texts.listen), line.listen, mistake);
     take(telemetry_path(texts.telemetry_path), line.telemetry_path, mistake);

@@ -29,6 +29,8 @@ struct CommandLine {
     // --web.listen-address; empty: as the configuration says.
     std::vector<ListenAddress> listen;
     std::string telemetry_path = "/metrics";
+    // --web.config.file; empty: none.
+    std::string web_config_file;
     LogLevel log_level = LogLevel::info;
     LogFormat log_format = LogFormat::logfmt;
     CatalogFormat catalog_format = CatalogFormat::markdown;

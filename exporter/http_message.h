@@ -4,8 +4,10 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/beast/http/field.hpp>
 #include <boost/beast/http/status.hpp>
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -26,6 +28,8 @@ struct HttpRequest {
     // Of the body, which only a service with room for one reads.
     std::string content_type;
     std::string content_encoding;
+    // How long Prometheus will wait for the answer.
+    std::optional<std::chrono::milliseconds> scrape_timeout = std::nullopt;
     std::string body;
 };
 

@@ -39,6 +39,9 @@ class HttpServer {
 
     boost::asio::io_context& io() { return io_; }
 
+    // As HttpService::guard. Before run().
+    void set_guard(WebGuard* guard) { service_.guard = guard; }
+
     // Fails with the errno as the error's code: EADDRINUSE for a port that somebody has.
     Result<void> listen(const std::vector<ListenAddress>& addresses);
     // What it listens on, with the ports that were chosen.

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/redirect_error.hpp>
+#include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/stream_traits.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
+#include <charconv>
 #include <ctime>
 #include <memory>
 #include <optional>
@@ -19,6 +21,7 @@
 
 #include "exporter/content_negotiation.h"
 #include "exporter/gzip_body.h"
+#include "exporter/web_security/web_guard.h"
 
 namespace pangolin {
 
@@ -70,6 +73,16 @@ std::optional<HttpAnswer> answer_to_bad_request(error_code error) {
     return std::nullopt;
 }
 
+// Of Prometheus' header; none where it is absent or no positive number.
+std::optional<std::chrono::milliseconds> scrape_timeout(std::string_view seconds) {
+    double value = 0;
+    const auto [end, error] = std::from_chars(seconds.data(), seconds.data() + seconds.size(), value);
+    constexpr double greatest = 3600;
+    if (error != std::errc{} || end != seconds.data() + seconds.size() || !(value > 0) || value > greatest)
+        return std::nullopt;
+    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::duration<double>(value));
+}
+
 // Whether `name` is one of the names in "A, B".
 bool lists(std::string_view names, std::string_view name) {
     while (!names.empty()) {
@@ -99,12 +112,26 @@ class BodyAccount {
 // A `co_await` here is a whole statement, initializer or result, never part of a condition: of
 // `if (!co_await f())` g++ 12 makes code that traps.
 
+using TlsStream = asio::ssl::stream<beast::tcp_stream>;
+
 // Stream: beast::tcp_stream, or a TLS stream above one.
 template <class Stream>
 class HttpSession {
   public:
     HttpSession(Stream stream, const HttpService& service)
         : stream_(std::move(stream)), service_(service), buffer_(service.limits.header_bytes + 1) {}
+
+    // False: there is nobody to serve.
+    asio::awaitable<bool> shake_hands() {
+        expires_after(service_.limits.header_time);
+        error_code error;
+        co_await stream_.async_handshake(asio::ssl::stream_base::server,
+                                         asio::redirect_error(asio::use_awaitable, error));
+        if (error.category() == asio::error::get_ssl_category() &&
+            ERR_GET_REASON(static_cast<unsigned long>(error.value())) == SSL_R_HTTP_REQUEST)
+            co_await tell_of_tls();
+        co_return !error;
+    }
 
     asio::awaitable<void> run() {
         // A client that connects and says nothing is given up sooner than one that comes back.
@@ -129,6 +156,7 @@ class HttpSession {
             }
             keep = co_await serve(parser);
         }
+        co_await say_goodbye();
         shutdown();
     }
 
@@ -138,8 +166,10 @@ class HttpSession {
         keep_alive_ = false;
         version_ = 11;
         const bool written = co_await write(std::move(answer));
-        if (written)
+        if (written) {
+            co_await say_goodbye();
             co_await linger();
+        }
         shutdown();
     }
 
@@ -150,6 +180,28 @@ class HttpSession {
         error_code ignored;
         std::ignore =
             beast::get_lowest_layer(stream_).socket().shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
+    }
+
+    // So that a client can tell an answer's end from one that was cut off.
+    asio::awaitable<void> say_goodbye() {
+        if constexpr (std::is_same_v<Stream, TlsStream>) {
+            expires_after(linger_time);
+            error_code ignored;
+            co_await stream_.async_shutdown(asio::redirect_error(asio::use_awaitable, ignored));
+        }
+        co_return;
+    }
+
+    // A browser that was told http:// for https://.
+    asio::awaitable<void> tell_of_tls() {
+        static constexpr std::string_view answer =
+            "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
+            "This port speaks HTTPS.\n";
+        error_code error;
+        co_await asio::async_write(beast::get_lowest_layer(stream_), asio::buffer(answer),
+                                   asio::redirect_error(asio::use_awaitable, error));
+        if (!error)
+            co_await linger();
     }
 
     // Until the first byte of a request is there.
@@ -179,8 +231,12 @@ class HttpSession {
                     .authorization = field(http::field::authorization),
                     .content_type = field(http::field::content_type),
                     .content_encoding = field(http::field::content_encoding),
+                    .scrape_timeout =
+                        scrape_timeout(std::string_view(request["X-Prometheus-Scrape-Timeout-Seconds"])),
                     .body = {}};
         std::optional<HttpAnswer> error = objection(parser);
+        if (!error && service_.guard != nullptr)
+            error = co_await service_.guard->objection(request_);
         BodyAccount account(service_.bodies_bytes);
         if (!error && !parser.is_done()) {
             error = co_await read_body(parser, *account);
@@ -282,6 +338,9 @@ class HttpSession {
             header.set(name, value);
         if (answer.content_type.starts_with("text/html"))
             header.set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'");
+        if (service_.guard != nullptr)
+            for (const auto& [name, value] : service_.guard->headers())
+                header.set(name, value);
         if (answer.compress)
             header.set(http::field::vary, "Accept, Accept-Encoding");
         if (!answer.body) {
@@ -359,7 +418,7 @@ class HttpSession {
         std::size_t left = linger_bytes;
         char discarded[4096];
         while (!error) {
-            const std::size_t bytes = co_await stream_.async_read_some(
+            const std::size_t bytes = co_await beast::get_lowest_layer(stream_).async_read_some(
                 asio::buffer(discarded), asio::redirect_error(asio::use_awaitable, error));
             if (bytes >= left)
                 break;
@@ -380,12 +439,23 @@ class HttpSession {
 }  // namespace
 
 asio::awaitable<void> serve_http(asio::ip::tcp::socket socket, const HttpService& service) {
-    HttpSession<beast::tcp_stream> session(beast::tcp_stream(std::move(socket)), service);
-    co_await session.run();
+    // Held until the session's end: streams ask it about clients' certificates.
+    const std::shared_ptr<TlsContext> tls = service.guard == nullptr ? nullptr : service.guard->tls();
+    if (!tls) {
+        HttpSession<beast::tcp_stream> session(beast::tcp_stream(std::move(socket)), service);
+        co_await session.run();
+        co_return;
+    }
+    HttpSession<TlsStream> session(TlsStream(beast::tcp_stream(std::move(socket)), tls->context()), service);
+    const bool served = co_await session.shake_hands();
+    if (served)
+        co_await session.run();
 }
 
 asio::awaitable<void> refuse_http(asio::ip::tcp::socket socket, const HttpService& service,
                                   http::status status, std::string_view reason) {
+    if (service.guard != nullptr && service.guard->tls())
+        co_return;
     HttpSession<beast::tcp_stream> session(beast::tcp_stream(std::move(socket)), service);
     HttpAnswer answer{
         .status = status, .text = std::string(reason), .headers = {{http::field::retry_after, "1"}}};

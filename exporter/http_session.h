@@ -15,6 +15,8 @@
 
 namespace pangolin {
 
+class WebGuard;
+
 // What one client may cost. A client beyond a time limit is cut off.
 struct HttpLimits {
     std::size_t header_bytes = std::size_t{16} * 1024;
@@ -40,6 +42,8 @@ struct HttpService {
     std::string_view methods = "GET, HEAD";
     // Null, or says before a request's body is read why it will not be served.
     std::function<std::optional<HttpAnswer>(const HttpRequest& request)> objection = nullptr;
+    // Null: anybody may ask, in the clear. Outlives the service's sessions.
+    WebGuard* guard = nullptr;
     HttpHandler handler;
     // Called for each answer with the request's path (empty for a request that could not be read).
     std::function<void(std::string_view path, unsigned status)> answered;
@@ -50,7 +54,8 @@ struct HttpService {
 // Serves requests until the client or a limit ends the connection.
 boost::asio::awaitable<void> serve_http(boost::asio::ip::tcp::socket socket, const HttpService& service);
 
-// Answers with an error that does not depend on the request and may be gone soon, and closes.
+// Answers with an error that does not depend on the request and may be gone soon, and closes. A client that
+// would have to be spoken to by TLS is not worth the handshake: it is closed without a word.
 boost::asio::awaitable<void> refuse_http(boost::asio::ip::tcp::socket socket, const HttpService& service,
                                          boost::beast::http::status status, std::string_view reason);
 

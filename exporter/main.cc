@@ -12,6 +12,7 @@
 #include "exporter/configuration.h"
 #include "exporter/logging.h"
 #include "exporter/standard_streams.h"
+#include "exporter/web_security/web_guard.h"
 
 namespace {
 
@@ -33,6 +34,11 @@ int run(const CommandLine& command_line) {
     spdlog::info("{}", loaded->summary);
     for (const std::string& warning : loaded->warnings)
         spdlog::warn("{}", warning);
+    if (!command_line.web_config_file.empty())
+        if (const auto guard = WebGuard::open(command_line.web_config_file); !guard) {
+            spdlog::error("{}", guard.error().message());
+            return exit_usage;
+        }
     switch (command_line.command) {
         case Command::check:
             return check(command_line, *loaded->configuration);

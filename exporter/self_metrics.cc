@@ -98,6 +98,13 @@ void SelfMetrics::count_response(std::string_view handler, unsigned status) {
     responses_.Add({{"handler", std::string(handler)}, {"code", std::to_string(status)}}).Increment();
 }
 
+void SelfMetrics::set_web_config(bool success) {
+    // Absent where there is none.
+    registered(prometheus::BuildGauge(), registry_, "pangolin_exporter_web_config_last_reload_successful")
+        .Add({})
+        .Set(success ? 1 : 0);
+}
+
 std::vector<prometheus::MetricFamily> SelfMetrics::collect() const {
     std::vector<prometheus::MetricFamily> families = registry_.Collect();
     std::ranges::move(process_metric_families(), std::back_inserter(families));

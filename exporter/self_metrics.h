@@ -22,6 +22,8 @@ class SelfMetrics {
     void count_response(std::string_view handler, unsigned status);
     void count_rejected_connection() { rejected_connections_.Increment(); }
     void set_connections(unsigned connections) { connections_.Set(connections); }
+    // Whether the web configuration could be read the last time.
+    void set_web_config(bool success);
     void observe_scrape(double seconds) { scrape_duration_.Observe(seconds); }
 
     // With the process' numbers of this moment.

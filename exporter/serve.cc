@@ -137,7 +137,8 @@ int serve(const CommandLine& command_line, const Configuration& configuration) {
     const auto receiver = start_otlp(configuration.application.otlp, application);
     const Scraper scraper(configuration.application.scrape, application);
     auto server = WebServer::start({.listen = listen_addresses(command_line, configuration),
-                                    .telemetry_path = command_line.telemetry_path},
+                                    .telemetry_path = command_line.telemetry_path,
+                                    .config_file = command_line.web_config_file},
                                    {.snapshot = [&] { return collector.collect(); },
                                     .application = [&] { return application.collect(); },
                                     .problems = [&] { return collector.problems(); }});
@@ -147,7 +148,8 @@ int serve(const CommandLine& command_line, const Configuration& configuration) {
     }
     collector.start();
     for (const ListenAddress& address : (*server)->addresses())
-        spdlog::info("serving {} on {}", command_line.telemetry_path, address.to_string());
+        spdlog::info("serving {} on {}{}", command_line.telemetry_path, address.to_string(),
+                     (*server)->secure() ? " (TLS)" : "");
     signals.wait();
     spdlog::info("ending: detaching from all interfaces");
     (*server)->stop();

@@ -1,5 +1,6 @@
 #include "exporter/shared_collection.h"
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -37,13 +38,14 @@ SharedCollection::SharedCollection(asio::io_context& io, SnapshotProvider snapsh
       application_(std::move(application)),
       patience_(patience) {}
 
-asio::awaitable<Result<Collected>> SharedCollection::collect() {
+asio::awaitable<Result<Collected>> SharedCollection::collect(std::chrono::milliseconds patience) {
+    patience = std::min(patience, patience_);
     const std::shared_ptr<Run> run = running_ ? running_ : start();
-    Waiter waiter(io_, run, patience_);
+    Waiter waiter(io_, run, patience);
     boost::system::error_code cancelled;
     co_await waiter.timer().async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
     if (!run->done)
-        co_return failure("the collection takes longer than " + std::to_string(patience_.count()) + " ms");
+        co_return failure("the collection takes longer than " + std::to_string(patience.count()) + " ms");
     co_return run->result;
 }
 

@@ -37,8 +37,10 @@ class SharedCollection {
     SharedCollection(boost::asio::io_context& io, SnapshotProvider snapshot, FamiliesProvider families,
                      ApplicationProvider application, std::chrono::milliseconds patience);
 
-    // Fails when the provider throws, or after `patience` (the collection goes on for those who come later).
-    boost::asio::awaitable<Result<Collected>> collect();
+    // Fails when the provider throws, or after `patience`, at most this object's own (the collection goes on
+    // for those who come later).
+    boost::asio::awaitable<Result<Collected>> collect(
+        std::chrono::milliseconds patience = std::chrono::milliseconds::max());
 
     // Waits for a collection that is running. No collection begins after it.
     void stop();

@@ -23,6 +23,11 @@ HttpAnswer unavailable(const std::string& reason) {
     return {.status = http::status::service_unavailable, .text = reason + "\n"};
 }
 
+// An answer that says what is the matter should still be in time.
+std::chrono::milliseconds patience(const HttpRequest& request) {
+    return request.scrape_timeout ? *request.scrape_timeout * 9 / 10 : std::chrono::milliseconds::max();
+}
+
 // Holds one of the places for answers with a snapshot: each has buffers, and keeps a snapshot in memory.
 class Place {
   public:
@@ -94,7 +99,7 @@ asio::awaitable<HttpAnswer> WebRouter::metrics(const HttpRequest& request) {
         co_return unavailable("Too many scrapes at a time.");
     HttpAnswer answer;
     answer.finished = std::make_shared<ScrapePlace>(scrapes_, self_);
-    Result<Collected> collected = co_await collection_.collect();
+    Result<Collected> collected = co_await collection_.collect(patience(request));
     if (!collected)
         co_return unavailable(collected.error().message());
     if (!collected->snapshot)

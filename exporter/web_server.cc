@@ -7,6 +7,7 @@
 #include "exporter/self_metrics.h"
 #include "exporter/signals_blocked.h"
 #include "exporter/web_handlers.h"
+#include "exporter/web_security/web_guard.h"
 
 namespace pangolin {
 
@@ -27,9 +28,24 @@ class WebServer::Implementation {
 
     HttpServer& server() { return server_; }
 
+    // Before the server listens.
+    Result<void> guard(const std::string& config_file) {
+        if (config_file.empty())
+            return {};
+        auto guard = WebGuard::open(config_file, [this](bool success) { self_.set_web_config(success); });
+        if (!guard)
+            return std::unexpected(guard.error());
+        guard_ = std::move(*guard);
+        server_.set_guard(guard_.get());
+        return {};
+    }
+    bool secure() const { return guard_ && guard_->tls(); }
+
     void stop() {
         server_.stop();
         router_.stop();
+        if (guard_)
+            guard_->stop();
     }
 
   private:
@@ -43,8 +59,9 @@ class WebServer::Implementation {
         return service;
     }
 
-    // The server's coroutines refer to the first.
+    // The server's coroutines refer to the first two.
     SelfMetrics self_;
+    std::unique_ptr<WebGuard> guard_;
     HttpServer server_;
     WebRouter router_;
 };
@@ -53,6 +70,8 @@ Result<std::unique_ptr<WebServer>> WebServer::start(const WebServerOptions& opti
     try {
         const SignalsBlocked signals_blocked;
         auto implementation = std::make_unique<Implementation>(options, std::move(handlers));
+        if (Result<void> guarded = implementation->guard(options.config_file); !guarded)
+            return std::unexpected(guarded.error());
         if (Result<void> listening = implementation->server().listen(options.listen); !listening)
             return std::unexpected(listening.error());
         implementation->server().run();
@@ -69,6 +88,10 @@ WebServer::~WebServer() = default;
 
 const std::vector<ListenAddress>& WebServer::addresses() const {
     return implementation_->server().addresses();
+}
+
+bool WebServer::secure() const {
+    return implementation_->secure();
 }
 
 void WebServer::stop() {

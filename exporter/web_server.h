@@ -23,6 +23,8 @@ struct WebServerOptions {
     unsigned max_connections = 512;
     unsigned max_scrapes = 16;
     std::chrono::milliseconds collection_patience{30'000};
+    // As --web.config.file; empty: anybody may ask, in the clear.
+    std::string config_file = {};
 };
 
 struct WebHandlers {
@@ -38,7 +40,8 @@ struct WebHandlers {
 // one for collections.
 class WebServer {
   public:
-    // Fails with the errno as the error's code: EADDRINUSE for a port that somebody has.
+    // Fails with the errno as the error's code: EADDRINUSE for a port that somebody has; or because the web
+    // configuration is wrong.
     static Result<std::unique_ptr<WebServer>> start(const WebServerOptions& options, WebHandlers handlers);
     WebServer(const WebServer&) = delete;
     WebServer& operator=(const WebServer&) = delete;
@@ -46,6 +49,8 @@ class WebServer {
 
     // What it listens on, with the ports that were chosen.
     const std::vector<ListenAddress>& addresses() const;
+    // Whether it speaks TLS.
+    bool secure() const;
 
     // Cuts off all clients; waits for a collection that is running.
     void stop();

@@ -73,8 +73,9 @@ TEST(CommandLine, HelpAndVersionEndWell) {
     }
     EXPECT_THAT(std::get<CommandLineExit>(parse({"--version"})).output, StartsWith("pangolin_exporter "));
     const auto help = std::get<CommandLineExit>(parse({"--help"})).output;
-    for (const char* word : {"--config.file", "--web.listen-address", "--web.telemetry-path", "--log.level",
-                             "--log.format", "--version", "check", "catalog", "top"})
+    for (const char* word :
+         {"--config.file", "--web.listen-address", "--web.telemetry-path", "--web.config.file", "--log.level",
+          "--log.format", "--version", "check", "catalog", "top"})
         EXPECT_THAT(help, HasSubstr(word));
 }
 
@@ -91,7 +92,8 @@ TEST(CommandLine, MistakesAreOneLineWithAHint) {
         {{"--web.listen-adress", ":1"},
          "unknown option '--web.listen-adress'",
          "Did you mean '--web.listen-address'?"},
-        {{"--web.config.file=x"}, "unknown option '--web.config.file'", "--web.listen-address"},
+        {{"--web.config=x"}, "unknown option '--web.config'", "--web.config.file"},
+        {{"--web.config.file", ""}, "--web.config.file: the path is empty", "leave the option out"},
         {{"-x"}, "unknown option '-x'", "Valid options are"},
         {{"top", "--intervall=1s"}, "unknown option '--intervall'", "Did you mean '--interval'?"},
         {{"--interval=1s"},

@@ -252,6 +252,23 @@ TEST_F(WebServerTest, SaysWhyThereAreNoMetrics) {
     EXPECT_THAT(request("GET /metrics HTTP/1.1"), HasSubstr("the collection takes longer than 50 ms"));
 }
 
+TEST_F(WebServerTest, AnswersWithinTheScrapesTimeout) {
+    provider = [snapshot = random_snapshot(1)] {
+        std::this_thread::sleep_for(1s);
+        return snapshot;
+    };
+    start();
+    const auto begin = std::chrono::steady_clock::now();
+    EXPECT_THAT(request("GET /metrics HTTP/1.1", "X-Prometheus-Scrape-Timeout-Seconds: 0.2\r\n"),
+                AllOf(StartsWith("HTTP/1.1 503 "), HasSubstr("takes longer than 180 ms")));
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, 900ms);
+    for (const char* value : {"10", "0", "-1", "nan", "1e99", "x"})
+        EXPECT_THAT(request("GET /metrics HTTP/1.1",
+                            "X-Prometheus-Scrape-Timeout-Seconds: " + std::string(value) + "\r\n"),
+                    StartsWith("HTTP/1.1 200 "))
+            << value;
+}
+
 TEST_F(WebServerTest, PortInUseSaysByWhom) {
     start();
     auto second = WebServer::start({.listen = {{.host = "127.0.0.1", .port = port}}}, {.snapshot = provider});

@@ -146,6 +146,15 @@ bool YamlMapping::contains(std::string_view key) const {
     return false;
 }
 
+std::vector<std::string> YamlMapping::keys() const {
+    std::vector<std::string> keys;
+    if (node_.IsMap())
+        for (const auto& entry : node_)
+            if (entry.first.IsScalar())
+                keys.push_back(entry.first.Scalar());
+    return keys;
+}
+
 bool YamlMapping::has(std::string_view key) {
     return !find(key).IsNull();
 }

@@ -66,6 +66,11 @@ class YamlMapping {
 
     // True when the key is there, with a value or without.
     bool contains(std::string_view key) const;
+    // True when there is no key at all.
+    bool empty() const { return !node_.IsMap() || node_.size() == 0; }
+    // The keys, for a mapping whose keys are names that the operator gives. They must outlive this object
+    // where they are passed to its accessors.
+    std::vector<std::string> keys() const;
     // True when the key is there and not null.
     bool has(std::string_view key);
     // Reports the absence of the key.
