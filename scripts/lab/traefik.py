@@ -21,6 +21,12 @@ WEB_PORT, SECURE_PORT, API_PORT = 80, 443, 8080
 PROVIDER_PORT, PROVIDER_PATH = 3001, "/api/v1/traefik-config"
 
 
+def built_traefik() -> str | None:
+    """Path of a Traefik if there is one already."""
+    path = os.environ.get("PANGOLIN_EXPORTER_TRAEFIK")
+    return path or run([str(SCRIPTS / "traefik"), "--if-built"], check=False).stdout.strip() or None
+
+
 def traefik_program() -> str:
     """Path of a Traefik: from the environment, or as scripts/traefik finds or builds it."""
     path = os.environ.get("PANGOLIN_EXPORTER_TRAEFIK")
@@ -34,6 +40,8 @@ def traefik_program() -> str:
 
 class Provider:
     """Pangolin's internal API as far as Traefik asks it: the dynamic configuration, on the host's loopback."""
+
+    url = f"http://127.0.0.1:{PROVIDER_PORT}{PROVIDER_PATH}"
 
     def __init__(self, namespace: Namespace) -> None:
         self.configuration: dict = {}
@@ -76,7 +84,8 @@ class Provider:
 class Traefik:
     """One Traefik with its provider. Raw resources need their ports here: entrypoints are static in Traefik.
 
-    `poll` is 5 s on a Pangolin host. `dial_timeout` (seconds) is Traefik's own 30 s when not given.
+    `poll` is 5 s on a Pangolin host. `dial_timeout` (seconds) is Traefik's own 30 s when not given. `provider` has what
+    Provider has: its `configuration`, its `url`, and close(). `settings` are further ones of the static configuration.
     """
 
     def __init__(
@@ -87,16 +96,17 @@ class Traefik:
         udp_ports: Sequence[int] = (),
         poll: str = "1s",
         dial_timeout: float | None = None,
+        provider: Provider | None = None,
+        settings: dict | None = None,
     ) -> None:
         self.program = traefik_program()
         self.namespace = namespace
         self.folder = namespace.state.folder / "traefik"
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "traefik_config.yml").write_text(
-            json.dumps(static_configuration(tcp_ports, udp_ports, poll, dial_timeout), indent=2)  # JSON is YAML
-        )
         self.process: subprocess.Popen | None = None
-        self.provider = Provider(namespace)
+        self.provider = provider or Provider(namespace)
+        static = static_configuration(self.provider.url, tcp_ports, udp_ports, poll, dial_timeout) | (settings or {})
+        (self.folder / "traefik_config.yml").write_text(json.dumps(static, indent=2))  # JSON is YAML
 
     def start(self, timeout: float = 60) -> None:
         with open(self.folder / "traefik.log", "ab") as output:
@@ -206,7 +216,7 @@ class Traefik:
 
 
 def static_configuration(
-    tcp_ports: Sequence[int], udp_ports: Sequence[int], poll: str, dial_timeout: float | None
+    endpoint: str, tcp_ports: Sequence[int], udp_ports: Sequence[int], poll: str, dial_timeout: float | None
 ) -> dict:
     """The installer's, without what needs the Internet (the badger plugin, certificates), and with metrics."""
     dialling = {} if dial_timeout is None else {"dialTimeout": f"{round(dial_timeout * 1000)}ms"}
@@ -215,9 +225,7 @@ def static_configuration(
         "log": {"level": "INFO", "format": "common"},
         "api": {"insecure": True, "dashboard": True},
         "ping": {"entryPoint": "web"},
-        "providers": {
-            "http": {"endpoint": f"http://127.0.0.1:{PROVIDER_PORT}{PROVIDER_PATH}", "pollInterval": poll}
-        },
+        "providers": {"http": {"endpoint": endpoint, "pollInterval": poll}},
         "entryPoints": {
             "web": {"address": f":{WEB_PORT}"},
             "websecure": {

@@ -58,6 +58,7 @@ package_sets[lab]='
 iproute2
 iputils-ping
 nftables
+openssl
 wireguard-tools
 wireguard-go 0.0.20230706
 sqlite3

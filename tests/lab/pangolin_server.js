@@ -7,6 +7,7 @@
 //     node pangolin_server.js ADDRESS LOG_PORT
 //
 // GET http://127.0.0.1:LOG_PORT/ answers with the log; PUT there sets what Traefik gets as its configuration.
+// SOCKETS in the environment are descriptors of sockets that listen on its ports already, in their order.
 
 const http = require("http");
 const zlib = require("zlib");
@@ -14,6 +15,7 @@ const { WebSocketServer } = require("ws");
 
 const [address, logPort] = process.argv.slice(2);
 const ports = { external: 3000, internal: 3001, next: 3002, integration: 3003 };
+const sockets = (process.env.SOCKETS || "").split(",").filter(Boolean).map(Number);
 const log = { exchanges: [], connections: [], frames: {} };
 let traefikConfiguration = { http: {} };
 
@@ -66,7 +68,11 @@ function serve(service) {
         });
     });
     server.keepAliveTimeout = 60000;
-    server.listen(ports[service], address);
+    if (sockets.length > 0) {
+        server.listen({ fd: sockets[Object.keys(ports).indexOf(service)] });
+    } else {
+        server.listen(ports[service], address);
+    }
     return server;
 }
 
