@@ -37,12 +37,14 @@ ExpositionFormat format_of(std::string_view content_type) {
 // The readings of one target, all on one thread.
 class TargetReader {
   public:
-    TargetReader(ScrapeTarget target, ApplicationMetrics& registry, const ScraperOptions& options)
+    TargetReader(ScrapeTarget target, ApplicationMetrics& registry, const ScraperOptions& options,
+                 std::stop_token stop)
         : target_(std::move(target)),
           source_("scrape:" + target_.name),
           endpoint_(HttpEndpoint::parse(target_.url)),
           registry_(registry),
           options_(options),
+          stop_(std::move(stop)),
           state_(source_) {
         if (!target_.netns.empty())
             finder_.emplace(target_.netns);
@@ -100,7 +102,8 @@ class TargetReader {
                         {.accept = accepted,
                          .accept_encoding = "gzip",
                          .time_limit = options_.time_limit,
-                         .size_limit = options_.page_bytes});
+                         .size_limit = options_.page_bytes,
+                         .stop = stop_});
     }
 
     Result<ParsedExposition> parse(HttpResponse response) const {
@@ -131,6 +134,9 @@ class TargetReader {
     }
 
     void failed(const Error& error) {
+        // That we end is no failure of the other side.
+        if (stop_.stop_requested())
+            return;
         state_.failed(error);
         publish_state();
         if (succeeded_ && Clock::now() - *succeeded_ > options_.max_age) {
@@ -149,6 +155,7 @@ class TargetReader {
     std::optional<NetworkNamespaceFinder> finder_;
     ApplicationMetrics& registry_;
     ScraperOptions options_;
+    std::stop_token stop_;
     SourceState state_;
     // The last time, while what was read then is published.
     std::optional<Clock::time_point> succeeded_;
@@ -161,7 +168,7 @@ Scraper::Scraper(const std::vector<ScrapeTarget>& targets, ApplicationMetrics& r
     const SignalsBlocked blocked;
     for (const ScrapeTarget& target : targets)
         threads_.emplace_back([target, options, &registry](const std::stop_token& stop) {
-            TargetReader reader(target, registry, options);
+            TargetReader reader(target, registry, options, stop);
             std::mutex mutex;
             std::condition_variable_any ended;
             std::unique_lock lock(mutex);

@@ -12,7 +12,7 @@
 namespace pangolin {
 
 struct ScraperOptions {
-    // For one request; the scraper's end may wait for as long.
+    // For one request.
     std::chrono::milliseconds time_limit = std::chrono::seconds(3);
     // Of a page, as it is sent and unpacked.
     std::size_t page_bytes = std::size_t{16} << 20;

@@ -13,9 +13,12 @@
 #include <cerrno>
 #include <exception>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "loader/base/ip_prefix.h"
 #include "loader/base/number.h"
+#include "userspace/metadata/name_lookup.h"
 #include "userspace/metadata/text.h"
 
 namespace pangolin {
@@ -37,13 +40,9 @@ bool is_host(std::string_view host) {
     return !host.empty();
 }
 
-asio::awaitable<HttpResponse> get(const HttpEndpoint& endpoint, std::string target,
-                                  const HttpGetOptions& options) {
-    const auto executor = co_await asio::this_coro::executor;
-    tcp::resolver resolver(executor);
-    const auto addresses =
-        co_await resolver.async_resolve(endpoint.host, std::to_string(endpoint.port), asio::use_awaitable);
-    beast::tcp_stream stream(executor);
+asio::awaitable<HttpResponse> get(const HttpEndpoint& endpoint, std::vector<tcp::endpoint> addresses,
+                                  std::string target, const HttpGetOptions& options) {
+    beast::tcp_stream stream(co_await asio::this_coro::executor);
     co_await stream.async_connect(addresses, asio::use_awaitable);
 
     http::request<http::empty_body> request(http::verb::get, target, 11);
@@ -118,15 +117,22 @@ Result<HttpResponse> http_get(const HttpEndpoint& endpoint, const std::string& t
                               const HttpGetOptions& options) {
     const std::string what =
         fmt::format("cannot read http://{}{}{}", endpoint.authority(), endpoint.path, target);
+    const auto deadline = std::chrono::steady_clock::now() + options.time_limit;
+    auto addresses = look_up(endpoint.host, endpoint.port, options.time_limit, options.stop);
+    if (!addresses) {
+        addresses.error().what = what + ": " + addresses.error().what;
+        return std::unexpected(std::move(addresses.error()));
+    }
     std::optional<HttpResponse> answer;
     std::exception_ptr error;
     asio::io_context context(1);
-    asio::co_spawn(context, get(endpoint, endpoint.path + target, options),
+    const std::stop_callback on_stop(options.stop, [&] { context.stop(); });
+    asio::co_spawn(context, get(endpoint, std::move(*addresses), endpoint.path + target, options),
                    [&](const std::exception_ptr& thrown, HttpResponse result) {
                        error = thrown;
                        answer = std::move(result);
                    });
-    context.run_for(options.time_limit);
+    context.run_until(deadline);
     if (!answer)
         return failure(fmt::format("{}: no answer within {} ms", what, options.time_limit.count()), "",
                        ETIMEDOUT);

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <stop_token>
 #include <string>
 #include <string_view>
 
@@ -30,6 +31,8 @@ struct HttpGetOptions {
     // An answer that is not complete by then, or longer, is an error.
     std::chrono::milliseconds time_limit = std::chrono::seconds(2);
     std::size_t size_limit = std::size_t{16} << 20;
+    // Asked for an end it gives up at once.
+    std::stop_token stop = {};
 };
 
 struct HttpResponse {
