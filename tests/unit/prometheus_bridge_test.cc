@@ -116,6 +116,7 @@ TEST(PrometheusBridge, NoSnapshotNoFamilies) {
 TEST(SelfMetrics, EveryFamilyIsInTheCatalogue) {
     SelfMetrics self;
     self.count_response("metrics", 200);
+    self.set_web_config(true);
     std::map<std::string, const Metric*> rows;
     for (const Metric& row : catalogue())
         if (std::holds_alternative<EmitNothing>(row.emit) && row.source == "S")
