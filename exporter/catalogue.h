@@ -78,12 +78,18 @@ struct Metric {
     // itself.
     std::string_view source;
     Emit emit = EmitNothing{};
+    // Whether a collection shows that this host has what the numbers come from; null: what `source` says.
+    bool (*has_source)(const Snapshot&) = nullptr;
 
     FamilyHeader header() const { return {.name = name, .type = type, .unit = unit, .help = help}; }
 };
 
 // All rows, in the order of publication.
 std::span<const Metric> catalogue();
+
+// Whether the exporter measures the family by itself on this host, as a collection shows it: its source is
+// there, whether or not it has seen anything yet. Applications may publish the family where it does not.
+bool is_measured(const Metric& row, const Snapshot& snapshot);
 
 // The bounds of a histogram that is recorded through MetricsService.
 std::span<const double> histogram_bounds(const Metric& row);

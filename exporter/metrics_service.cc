@@ -32,7 +32,7 @@ bool is_published(const Cell&) {
 
 template <class Cell>
 Instrument<Cell>::Instrument(ApplicationMetrics& registry, std::string_view row)
-    : registry_(registry), row_(catalogue_row(row)), published_(!registry.admits(row_)), sink_(make_cell()) {
+    : registry_(registry), row_(catalogue_row(row)), sink_(make_cell()) {
     if (!is_type_of<Cell>(row_.type))
         throw std::logic_error("the catalogue has another type for " + std::string(row));
 }
@@ -66,14 +66,14 @@ std::shared_ptr<Cell> Instrument<Cell>::cell(LabelList labels) {
         registry_.count_rejected(Rejection::label_mismatch);
         return sink_;
     }
+    // Outside of our lock: collecting takes the registry's first, then ours.
+    if (const auto rejection = registry_.admits(row_))
+        registry_.count_rejected(*rejection);
     {
         const std::shared_lock lock(mutex_);
         if (const auto found = series_.find(key); found != series_.end())
             return found->second.cell;
     }
-    // Outside the lock: collecting takes the registry's first, then this one.
-    if (!published_)
-        registry_.count_rejected(Rejection::owned_by_exporter);
     std::unique_lock lock(mutex_);
     if (series_.size() >= registry_.limits().series_per_family && !series_.contains(key)) {
         lock.unlock();
@@ -105,7 +105,7 @@ void Instrument<Cell>::remove(LabelList labels) {
 
 template <class Cell>
 void Instrument<Cell>::provide(std::vector<PublishedFamily>& families) const {
-    if (!published_)
+    if (registry_.admits(row_))
         return;
     PublishedFamily family{.header = {.name = std::string(row_.name),
                                       .type = row_.type,

@@ -12,7 +12,8 @@
 //     drops.add(1);
 //
 // A family that the exporter measures itself is not published from here unless metrics.application.prefer
-// names it (ApplicationMetrics::admits); recording is allowed all the same.
+// names it (ApplicationMetrics::admits); recording is allowed all the same, and each recording that looks its
+// label set up is counted as a rejected sample.
 #pragma once
 
 #include <concepts>
@@ -104,7 +105,6 @@ class Instrument {
 
     ApplicationMetrics& registry_;
     const Metric& row_;
-    bool published_;
     std::shared_ptr<Cell> sink_;
     mutable std::shared_mutex mutex_;
     std::unordered_map<std::string, Series> series_;

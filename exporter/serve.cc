@@ -12,14 +12,15 @@
 #include "exporter/signals.h"
 #include "exporter/site_source.h"
 #include "exporter/web_server.h"
-#include "loader/cgroup.h"
-#include "loader/kernel_btf.h"
+#include "loader/base/number.h"
 #include "loader/pangolin_process.h"
 #include "loader/preflight.h"
 #include "userspace/accounts/account_monitor.h"
 #include "userspace/certificates/certificate_monitor.h"
 #include "userspace/host/host_monitor.h"
+#include "userspace/host/postgres_monitor.h"
 #include "userspace/host/sqlite_monitor.h"
+#include "userspace/metadata/postgres_options.h"
 
 namespace pangolin {
 
@@ -44,19 +45,40 @@ PangolinPorts pangolin_ports(const PangolinSettings& settings) {
             .integration = settings.integration_port};
 }
 
+// Of the server as Pangolin dials it, which may be another than the one that is read here.
+std::uint16_t postgres_port(const Configuration& configuration) {
+    constexpr std::uint16_t usual = 5432;
+    const std::string& own = configuration.pangolin.postgres_connection_string;
+    const auto options = parse_postgres_options(own.empty() ? configuration.metadata.postgres : own);
+    if (!options)
+        return usual;
+    const auto port =
+        std::ranges::find(options->parameters, "port", &std::pair<std::string, std::string>::first);
+    return port == options->parameters.end() ? usual
+                                             : parse_number<std::uint16_t>(port->second).value_or(usual);
+}
+
 void watch_processes(const Configuration& configuration, CollectorOptions& options) {
     std::shared_ptr<SqliteMonitor> sqlite;
     if (configuration.metadata.kind == MetadataKind::sqlite) {
         sqlite = std::make_shared<SqliteMonitor>(configuration.metadata.sqlite);
         options.parts.push_back(sqlite);
     }
+    std::shared_ptr<PostgresMonitor> postgres;
+    if (configuration.metadata.kind == MetadataKind::postgres) {
+        postgres = std::make_shared<PostgresMonitor>(postgres_port(configuration));
+        options.parts.push_back(postgres);
+    }
     const auto finder = std::make_shared<PangolinProcessFinder>(pangolin_ports(configuration.pangolin));
-    options.parts.push_back(std::make_shared<HostMonitor>([finder, sqlite] {
+    options.parts.push_back(std::make_shared<HostMonitor>([finder, sqlite, postgres] {
         std::optional<ProcessIdentity> identity;
-        if (const auto found = finder->find())
+        const auto found = finder->find();
+        if (found)
             identity = {found->pid, found->start_time};
         if (sqlite)
             sqlite->follow(identity);
+        if (postgres)
+            postgres->follow(found);
         return identity;
     }));
 }
@@ -85,19 +107,12 @@ std::vector<ListenAddress> listen_addresses(const CommandLine& command_line,
     return command_line.listen.empty() ? configuration.listen : command_line.listen;
 }
 
-// What HttpProgram cannot do without.
-bool can_read_http(const HttpConfiguration& http) {
-    return http.enabled && (!http.cgroups.empty() || find_cgroup_root()) && KernelBtf::load();
-}
-
 ApplicationOptions application_options(const Configuration& configuration) {
     ApplicationOptions options;
     options.limits.series = configuration.limits.max_series;
     options.limits.series_per_family =
         std::min<std::size_t>(options.limits.series_per_family, configuration.limits.max_series);
     options.prefer = configuration.application.prefer;
-    if (!can_read_http(configuration.http))
-        options.unavailable_sources += 'H';
     options.max_age = configuration.application.otlp.max_age;
     return options;
 }
@@ -136,10 +151,15 @@ int serve(const CommandLine& command_line, const Configuration& configuration) {
     ApplicationMetrics application(application_options(configuration));
     const auto receiver = start_otlp(configuration.application.otlp, application);
     const Scraper scraper(configuration.application.scrape, application);
+    const auto collect = [&] {
+        auto snapshot = collector.collect();
+        application.observe(*snapshot);
+        return snapshot;
+    };
     auto server = WebServer::start({.listen = listen_addresses(command_line, configuration),
                                     .telemetry_path = command_line.telemetry_path,
                                     .config_file = command_line.web_config_file},
-                                   {.snapshot = [&] { return collector.collect(); },
+                                   {.snapshot = collect,
                                     .application = [&] { return application.collect(); },
                                     .problems = [&] { return collector.problems(); }});
     if (!server) {
@@ -147,6 +167,8 @@ int serve(const CommandLine& command_line, const Configuration& configuration) {
         return exit_failure;
     }
     collector.start();
+    // Applications may have begun: from now on it is known who owns what.
+    collect();
     for (const ListenAddress& address : (*server)->addresses())
         spdlog::info("serving {} on {}{}", command_line.telemetry_path, address.to_string(),
                      (*server)->secure() ? " (TLS)" : "");

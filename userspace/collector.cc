@@ -420,8 +420,8 @@ std::shared_ptr<const Snapshot> Collector::collect() {
     describe_sites(*snapshot);
     describe_resources(*snapshot);
     describe_losses(*snapshot);
-    sockets_.describe(*snapshot);
     snapshot->sources = {wireguard_state_.status(), kernel_state_.status()};
+    sockets_.describe(*snapshot);
     if (options_.sites)
         snapshot->sources.push_back(sites_state_.status());
     for (const auto& part : options_.parts)

@@ -132,7 +132,8 @@ std::optional<Rejection> judge(MetricType type, const ApplicationValue& value,
 
 }  // namespace
 
-ApplicationMetrics::ApplicationMetrics(ApplicationOptions options) : options_(std::move(options)) {
+ApplicationMetrics::ApplicationMetrics(ApplicationOptions options)
+    : options_(std::move(options)), measured_(catalogue().size()) {
     std::ranges::sort(options_.prefer);
     for (const Metric& row : catalogue())
         claim(header_of(row));
@@ -141,12 +142,28 @@ ApplicationMetrics::ApplicationMetrics(ApplicationOptions options) : options_(st
 std::optional<Rejection> ApplicationMetrics::admits(const Metric& row) const {
     if (row.source == "S")
         return Rejection::owned_by_exporter;
-    if (std::holds_alternative<EmitNothing>(row.emit) || row.source.contains('A') ||
-        std::ranges::binary_search(options_.prefer, std::string(row.name)))
+    const auto place = static_cast<std::size_t>(&row - catalogue().data());
+    if (!measured_.at(place).load(std::memory_order_relaxed) ||
+        std::ranges::binary_search(options_.prefer, row.name))
         return std::nullopt;
-    const bool available =
-        row.source.find_first_not_of(options_.unavailable_sources) != std::string_view::npos;
-    return available ? std::optional(Rejection::owned_by_exporter) : std::nullopt;
+    return Rejection::owned_by_exporter;
+}
+
+void ApplicationMetrics::observe(const Snapshot& snapshot) {
+    for (std::size_t place = 0; place < measured_.size(); ++place) {
+        const Metric& row = catalogue()[place];
+        if (measured_[place].load(std::memory_order_relaxed) || !is_measured(row, snapshot))
+            continue;
+        measured_[place].store(true, std::memory_order_relaxed);
+        if (!admits(row))
+            continue;
+        const std::scoped_lock lock(mutex_);
+        if (auto family = families_.find(row.name); family != families_.end()) {
+            count(Rejection::owned_by_exporter, family->second.series.size());
+            erase_series(family->second, [](const Series&) { return true; });
+            drop_if_empty(family);
+        }
+    }
 }
 
 ApplicationOutcome ApplicationMetrics::replace(std::string_view source,

@@ -1,6 +1,7 @@
 // The registry of what applications measure: who may publish what, and what is published now.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -43,9 +44,6 @@ struct ApplicationOptions {
     ApplicationLimits limits;
     // Families of the catalogue that applications own although the exporter measures them.
     std::vector<std::string> prefer;
-    // Letters of Metric::source that this host does not offer. A family with none but those is open to
-    // applications.
-    std::string unavailable_sources;
     // A pushed series is published for this long after its last point.
     std::chrono::milliseconds max_age = std::chrono::minutes(5);
 };
@@ -56,9 +54,10 @@ struct ApplicationOptions {
 // - a Provider: series of this process, read when they are published (MetricsService).
 // - set_own(): the exporter's own families that are told here for want of a better place.
 //
-// A family of the catalogue that the exporter measures takes no samples of applications; one that it does not
-// measure takes those of the catalogue's type with none but the catalogue's labels (one that lacks is empty).
-// Every other family is published under its own name, with the type that came first. Thread-safe.
+// A family of the catalogue that the exporter measures on this host, as observe() learns, takes no samples of
+// applications; one that it does not measure takes those of the catalogue's type with none but the
+// catalogue's labels (one that lacks is empty). Every other family is published under its own name, with the
+// type that came first. Thread-safe.
 class ApplicationMetrics {
   public:
     using Clock = std::chrono::steady_clock;
@@ -92,7 +91,11 @@ class ApplicationMetrics {
     // Series that a Provider turned away. `family` is one of the catalogue.
     void count_limited(std::string_view family);
 
-    // Null: applications may publish the family of the catalogue.
+    // To be told of each collection before collect(): what it shows to be measured by the exporter is its own
+    // from then on, also while the source is away. What applications had of it is dropped, and counted.
+    void observe(const Snapshot& snapshot);
+
+    // Null: applications may publish the family, which is one of catalogue(). Takes no lock.
     std::optional<Rejection> admits(const Metric& row) const;
     const ApplicationLimits& limits() const { return options_.limits; }
 
@@ -154,6 +157,8 @@ class ApplicationMetrics {
     void publish_own(std::vector<PublishedFamily>& families) const;
 
     ApplicationOptions options_;
+    // By the row's place in the catalogue: the exporter measures it.
+    std::vector<std::atomic<bool>> measured_;
     mutable std::mutex mutex_;
     Families families_;
     std::size_t foreign_families_ = 0;

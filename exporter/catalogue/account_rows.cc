@@ -11,6 +11,11 @@ void emit_all(Samples& samples, const std::array<std::string_view, Size>& names,
         samples.add({names[i]}, counts[i]);
 }
 
+const std::optional<DatabaseConnections>& connections_of(const Snapshot& snapshot) {
+    return snapshot.accounts && snapshot.accounts->connections ? snapshot.accounts->connections
+                                                               : snapshot.host.sqlite_connections;
+}
+
 constexpr auto rows = std::to_array<Metric>({
     {.name = "pangolin_auth_active_users",
      .type = MetricType::gauge,
@@ -22,7 +27,8 @@ constexpr auto rows = std::to_array<Metric>({
          [](const SnapshotView& view, Samples& samples) {
              if (const auto& accounts = view.snapshot().accounts)
                  emit_all(samples, auth_method_names, accounts->active);
-         }},
+         },
+     .has_source = has_accounts},
     {.name = "pangolin_ui_active_sessions",
      .type = MetricType::gauge,
      .help = "Users' sessions with the dashboard that have not expired.",
@@ -31,7 +37,8 @@ constexpr auto rows = std::to_array<Metric>({
          [](const SnapshotView& view, Samples& samples) {
              if (const auto& accounts = view.snapshot().accounts)
                  samples.add({}, accounts->user_sessions);
-         }},
+         },
+     .has_source = has_accounts},
     {.name = "pangolin_db_pool_connections",
      .type = MetricType::gauge,
      .labels = {"state"},
@@ -39,29 +46,32 @@ constexpr auto rows = std::to_array<Metric>({
      .source = "DFA",
      .emit =
          [](const SnapshotView& view, Samples& samples) {
-             const auto& accounts = view.snapshot().accounts;
-             const auto& connections = accounts && accounts->connections
-                                           ? accounts->connections
-                                           : view.snapshot().host.sqlite_connections;
-             if (connections) {
+             if (const auto& connections = connections_of(view.snapshot())) {
                  samples.add({"active"}, connections->active);
                  samples.add({"idle"}, connections->idle);
              }
-         }},
+         },
+     .has_source = [](const Snapshot& snapshot) { return connections_of(snapshot).has_value(); }},
     {.name = "pangolin_db_wait_seconds_total",
      .type = MetricType::counter,
      .unit = "seconds",
      .help =
-         "Time that Pangolin waited for locks of its SQLite database and for the disk to have its writes.",
+         "Time that Pangolin waited for its database: SQLite's locks and disk, or PostgreSQL from what was "
+         "sent to the answer's end.",
      .source = "KA",
      .emit =
          [](const SnapshotView& view, Samples& samples) {
              if (const auto seconds = view.snapshot().host.database_wait_seconds)
                  samples.add({}, *seconds);
-         }},
+         },
+     .has_source = [](const Snapshot& snapshot) { return snapshot.host.database_wait_seconds.has_value(); }},
 });
 
 }  // namespace
+
+bool has_accounts(const Snapshot& snapshot) {
+    return snapshot.accounts != nullptr;
+}
 
 bool emit_issued_sessions(const SnapshotView& view, Samples& samples) {
     if (const auto& accounts = view.snapshot().accounts)

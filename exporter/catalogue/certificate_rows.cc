@@ -58,6 +58,10 @@ void emit_resources(const SnapshotView& view, Samples& samples) {
     }
 }
 
+bool has_certificates(const Snapshot& snapshot) {
+    return snapshot.certificates.book != nullptr;
+}
+
 constexpr auto rows = std::to_array<Metric>({
     {.name = "pangolin_certificates_expiry_days",
      .type = MetricType::gauge,
@@ -65,20 +69,23 @@ constexpr auto rows = std::to_array<Metric>({
      .labels = {"site_id", "resource_id"},
      .help = "Days until the certificate expires that a resource is served with; below zero afterwards.",
      .source = "FD",
-     .emit = emit_resources},
+     .emit = emit_resources,
+     .has_source = has_certificates},
     {.name = "pangolin_acme_cert_expiry_days",
      .type = MetricType::gauge,
      .unit = "days",
      .labels = {"domain"},
      .help = "Days until the certificate for a domain expires, of several the last; below zero afterwards.",
      .source = "FD",
-     .emit = emit_expiry},
+     .emit = emit_expiry,
+     .has_source = has_certificates},
     {.name = "pangolin_acme_cert_events_total",
      .type = MetricType::counter,
      .labels = {"domain", "event"},
      .help = "Certificates issued, renewed and removed since the exporter's start, and attempts that failed.",
      .source = "FD",
-     .emit = emit_events},
+     .emit = emit_events,
+     .has_source = has_certificates},
 });
 
 }  // namespace

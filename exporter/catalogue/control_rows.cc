@@ -107,20 +107,23 @@ constexpr auto rows = std::to_array<Metric>({
      .labels = {"auth_method"},
      .help = "Sessions that were opened, by how somebody signed in.",
      .source = "DH",
-     .emit = emit_unless<&ControlCounts::tokens_issued, emit_issued_sessions>},
+     .emit = emit_unless<&ControlCounts::tokens_issued, emit_issued_sessions>,
+     .has_source = has_accounts_or_requests},
     {.name = "pangolin_token_revoked_total",
      .type = MetricType::counter,
      .labels = {"reason"},
      .help = "Sessions that ended: one of a user before its time (logout), in due time (expired), otherwise "
              "(removed).",
      .source = "DH",
-     .emit = emit_unless<&ControlCounts::tokens_revoked, emit_ended_sessions>},
+     .emit = emit_unless<&ControlCounts::tokens_revoked, emit_ended_sessions>,
+     .has_source = has_accounts_or_requests},
     {.name = "pangolin_token_refresh_total",
      .type = MetricType::counter,
      .labels = {"result"},
      .help = "Sessions that were prolonged; without a database requests of newt and olm for a new token.",
      .source = "DH",
-     .emit = emit_unless<&ControlCounts::token_refreshes, emit_prolonged_sessions>},
+     .emit = emit_unless<&ControlCounts::token_refreshes, emit_prolonged_sessions>,
+     .has_source = has_accounts_or_requests},
     {.name = "pangolin_session_checks_total",
      .type = MetricType::counter,
      .labels = {"result"},
@@ -153,7 +156,8 @@ constexpr auto rows = std::to_array<Metric>({
      .help =
          "Configurations that Traefik got and that were of another size than the one before, and blueprints.",
      .source = "HD",
-     .emit = emit_reloads},
+     .emit = emit_reloads,
+     .has_source = has_accounts_or_requests},
     {.name = "pangolin_holepunch_orchestration_total",
      .type = MetricType::counter,
      .labels = {"result"},
@@ -166,7 +170,8 @@ constexpr auto rows = std::to_array<Metric>({
      .labels = {"job_type", "status"},
      .help = "Jobs that can be seen: gerbil's bandwidth_report, Traefik's provider_sync, each blueprint.",
      .source = "HD",
-     .emit = emit_jobs},
+     .emit = emit_jobs,
+     .has_source = has_accounts_or_requests},
     {.name = "pangolin_ws_connections_total",
      .type = MetricType::counter,
      .labels = {"site_id", "result"},
@@ -188,6 +193,10 @@ constexpr auto rows = std::to_array<Metric>({
 });
 
 }  // namespace
+
+bool has_accounts_or_requests(const Snapshot& snapshot) {
+    return has_accounts(snapshot) || is_measured(catalogue_row("pangolin_ui_requests_total"), snapshot);
+}
 
 std::span<const Metric> control_rows() {
     return rows;

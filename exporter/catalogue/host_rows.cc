@@ -12,7 +12,8 @@ constexpr auto rows = std::to_array<Metric>({
          [](const SnapshotView& view, Samples& samples) {
              if (const auto restarts = view.snapshot().host.pangolin_restarts)
                  samples.add({}, *restarts);
-         }},
+         },
+     .has_source = [](const Snapshot& snapshot) { return snapshot.host.pangolin_restarts.has_value(); }},
     {.name = "pangolin_plugin_fetch_total",
      .type = MetricType::counter,
      .labels = {"plugin", "result"},
@@ -24,7 +25,8 @@ constexpr auto rows = std::to_array<Metric>({
                  samples.add({plugin, "success"}, fetches.succeeded);
                  samples.add({plugin, "failure"}, fetches.failed);
              }
-         }},
+         },
+     .has_source = [](const Snapshot& snapshot) { return !snapshot.host.plugins.empty(); }},
 });
 
 }  // namespace

@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -28,18 +29,18 @@ std::string find_programs() {
 
 }  // namespace
 
-std::unique_ptr<PostgresServer> PostgresServer::start() {
+std::unique_ptr<PostgresServer> PostgresServer::start(std::uint16_t port) {
     const std::string programs = find_programs();
     if (programs.empty())
         return nullptr;
-    std::unique_ptr<PostgresServer> server(new PostgresServer(programs));
+    std::unique_ptr<PostgresServer> server(new PostgresServer(programs, port));
     server->make_cluster();
     server->run();
     return server;
 }
 
-PostgresServer::PostgresServer(std::string programs)
-    : programs_(std::move(programs)), user_(geteuid()), group_(getegid()) {
+PostgresServer::PostgresServer(std::string programs, std::uint16_t port)
+    : programs_(std::move(programs)), port_(port), user_(geteuid()), group_(getegid()) {
     if (user_ != 0)
         return;
     // PostgreSQL refuses to run as root.
@@ -87,11 +88,13 @@ void PostgresServer::make_cluster() {
         throw std::runtime_error(fmt::format("initdb ended with status {}", status));
     // The user "secret" needs its password, the others none.
     std::ofstream(folder_.path("data/pg_hba.conf"), std::ios::trunc)
-        << "local all secret scram-sha-256\nlocal all all trust\n";
+        << "local all secret scram-sha-256\nlocal all all trust\nhost all all 127.0.0.1/32 trust\n";
 }
 
 void PostgresServer::run() {
-    pid_ = start_program({"postgres", "-D", folder_.path("data"), "-c", "listen_addresses=", "-c",
+    pid_ = start_program({"postgres", "-D", folder_.path("data"), "-c",
+                          port_ == 0 ? "listen_addresses=" : "listen_addresses=127.0.0.1", "-c",
+                          "port=" + std::to_string(port_ == 0 ? 5432 : port_), "-c",
                           "unix_socket_directories=" + folder_.path(""), "-c", "fsync=off", "-c",
                           "shared_buffers=16MB", "-c", "max_connections=20"});
     const std::string connection = connection_string();
@@ -117,6 +120,20 @@ void PostgresServer::stop() {
     pid_ = -1;
 }
 
+void PostgresServer::encrypt() {
+    const std::string data = folder_.path("data");
+    const std::string command = fmt::format(
+        "cd '{0}' && openssl req -x509 -newkey rsa:2048 -nodes -keyout server.key -out server.crt -days 2 "
+        "-subj /CN=x "
+        "2>/dev/null && chmod 600 server.key && chown {1}:{2} server.key server.crt",
+        data, user_, group_);
+    if (std::system(command.c_str()) != 0)
+        throw std::runtime_error("openssl made no certificate");
+    must("ALTER SYSTEM SET ssl = on");
+    must("SELECT pg_reload_conf()");
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+}
+
 void PostgresServer::freeze(bool frozen) const {
     // Its children: of all processes only those have it as their parent.
     std::ifstream children(fmt::format("/proc/{0}/task/{0}/children", pid_));
@@ -127,8 +144,8 @@ void PostgresServer::freeze(bool frozen) const {
 
 std::string PostgresServer::connection_string(const std::string& database, const std::string& user,
                                               const std::string& password) const {
-    return fmt::format("host={} dbname={} user={}{}", folder_.path(""), database, user,
-                       password.empty() ? "" : " password=" + password);
+    return fmt::format("host={} port={} dbname={} user={}{}", folder_.path(""), port_ == 0 ? 5432 : port_,
+                       database, user, password.empty() ? "" : " password=" + password);
 }
 
 void PostgresServer::must(const std::string& sql, const std::string& database) const {

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,8 +16,9 @@ namespace pangolin {
 // through a socket in that folder alone, and removed with it. It dies with the test.
 class PostgresServer {
   public:
-    // None when PostgreSQL is not installed. Anything else that goes wrong is an exception.
-    static std::unique_ptr<PostgresServer> start();
+    // None when PostgreSQL is not installed. Anything else that goes wrong is an exception. With a port it
+    // listens on 127.0.0.1 as well, to everybody.
+    static std::unique_ptr<PostgresServer> start(std::uint16_t port = 0);
     PostgresServer(const PostgresServer&) = delete;
     PostgresServer& operator=(const PostgresServer&) = delete;
     ~PostgresServer();
@@ -30,15 +32,18 @@ class PostgresServer {
     // Ends the server, as for an upgrade; run() starts it again.
     void stop();
     void run();
+    // Over TCP it offers TLS from now on, with a certificate of its own.
+    void encrypt();
     // Stops all its processes where they are, or lets them go on.
     void freeze(bool frozen) const;
 
   private:
-    explicit PostgresServer(std::string programs);
+    PostgresServer(std::string programs, std::uint16_t port);
     void make_cluster();
     pid_t start_program(const std::vector<std::string>& arguments) const;
 
     std::string programs_;
+    std::uint16_t port_;
     ScratchFolder folder_;
     uid_t user_;
     gid_t group_;

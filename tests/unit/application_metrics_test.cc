@@ -48,10 +48,12 @@ ApplicationOptions with_prefer(std::string name) {
     return options;
 }
 
-ApplicationOptions without_sources(std::string letters) {
-    ApplicationOptions options;
-    options.unavailable_sources = std::move(letters);
-    return options;
+// Of a host that has a WireGuard interface and lets programs be attached to it.
+Snapshot with_tunnels() {
+    Snapshot snapshot;
+    snapshot.sources = {{.name = "wireguard", .up = true, .error = ""},
+                        {.name = "kernel", .up = true, .error = ""}};
+    return snapshot;
 }
 
 ApplicationOptions with_limits(ApplicationLimits limits) {
@@ -61,8 +63,10 @@ ApplicationOptions with_limits(ApplicationLimits limits) {
 }
 
 // The only rejection of one family in a registry of its own.
-std::string rejection_of(ApplicationFamily one, ApplicationOptions options = {}) {
+std::string rejection_of(ApplicationFamily one, ApplicationOptions options = {},
+                         const Snapshot& host = with_tunnels()) {
     ApplicationMetrics registry(std::move(options));
+    registry.observe(host);
     const ApplicationOutcome outcome = registry.replace("scrape:a", {std::move(one)});
     for (std::size_t i = 0; i < rejections; ++i)
         if (outcome.by_reason.at(i) > 0) {
@@ -82,6 +86,7 @@ TEST(ApplicationMetrics, WhoOwnsWhat) {
         ApplicationFamily sent;
         const char* expected;
         ApplicationOptions options = {};
+        Snapshot host = with_tunnels();
     };
     const HistogramValue histogram{.bounds = {1, 2}, .buckets = {1, 2, 3}, .sum = 9};
     const Case cases[] = {
@@ -89,10 +94,11 @@ TEST(ApplicationMetrics, WhoOwnsWhat) {
          "owned_by_exporter"},
         {"given away", family(owned, MetricType::counter, {{{{"site_id", "s"}}, 1.0}}), "",
          with_prefer(owned)},
-        {"no source of it on this host", family(owned, MetricType::counter, {{{{"site_id", "s"}}, 1.0}}), "",
-         without_sources("WK")},
-        {"one source left", gauge("pangolin_site_online", {{"site_id", "s"}}, 1), "owned_by_exporter",
-         without_sources("W")},
+        {"no source of it on this host",
+         family(owned, MetricType::counter, {{{{"site_id", "s"}}, 1.0}}),
+         "",
+         {},
+         {}},
         {"the exporter's own", gauge("process_open_fds", {}, 1), "owned_by_exporter"},
         {"looks like the exporter's own", gauge("pangolin_exporter_x", {}, 1), "owned_by_exporter"},
         {"open", gauge(open, {{"job_type", "a"}}, 3), ""},
@@ -132,7 +138,7 @@ TEST(ApplicationMetrics, WhoOwnsWhat) {
         {"no room for families", gauge("x", {}, 1), "series_limit", with_limits({.families = 0})},
     };
     for (const Case& test : cases)
-        EXPECT_EQ(rejection_of(test.sent, test.options), test.expected) << test.description;
+        EXPECT_EQ(rejection_of(test.sent, test.options, test.host), test.expected) << test.description;
 }
 
 TEST(ApplicationMetrics, OneTypeAndHelpForAFamilyOfTwoSources) {

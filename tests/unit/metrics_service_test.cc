@@ -144,10 +144,16 @@ TEST(MetricsService, LeavesToTheExporterWhatItMeasures) {
     ApplicationMetrics registry;
     MetricsService metrics(registry);
     metrics.set_tunnel_up("s", "wireguard", true);
+    EXPECT_THAT(text(registry), HasSubstr("pangolin_tunnel_up{site_id=\"s\",transport=\"wireguard\"} 1\n"));
+    Snapshot with_tunnels;
+    with_tunnels.sources = {{.name = "wireguard", .up = true, .error = ""}};
+    registry.observe(with_tunnels);
+    metrics.set_tunnel_up("s", "wireguard", true);
+    metrics.set_tunnel_up("t", "wireguard", true);
     metrics.set_background_queue_depth("mail", 9);
     const std::string all = text(registry);
     EXPECT_THAT(all, Not(HasSubstr("pangolin_tunnel_up{")));
-    EXPECT_THAT(all, HasSubstr("rejected_total{reason=\"owned_by_exporter\"} 1\n"));
+    EXPECT_THAT(all, HasSubstr("rejected_total{reason=\"owned_by_exporter\"} 2\n"));
     EXPECT_THAT(all, HasSubstr("pangolin_background_queue_depth{job_type=\"mail\"} 9\n"));
 }
 

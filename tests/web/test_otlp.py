@@ -106,10 +106,13 @@ class Pushed(OtlpTest):
         self.assertEqual(len(types), len(set(types)))
 
     def test_owner_of_a_family(self) -> None:
-        answer = json.loads(self.post(body(metric("pangolin_tunnel_bytes_total", "sum", [point(1, site_id="a")],
-                                                  aggregationTemporality=2, isMonotonic=True)))[2])
+        answer = json.loads(self.post(body(metric("pangolin_exporter_attachments", "gauge", [point(1, hook="a")])))[2])
         self.assertEqual(answer["partialSuccess"]["rejectedDataPoints"], "1")
         self.assertIn("owned_by_exporter", answer["partialSuccess"]["errorMessage"])
+        # There is no WireGuard interface that the exporter could read: an application may say it.
+        self.assertEqual(self.post(body(metric("pangolin_tunnel_bytes_total", "sum", [point(7, site_id="a")],
+                                               aggregationTemporality=2, isMonotonic=True)))[2], b"{}")
+        self.assertEqual(self.value("pangolin_tunnel_bytes_total", site_id="a"), 7)
         # Given away by the configuration.
         self.assertEqual(self.post(body(metric("pangolin_tunnel_up", "gauge",
                                                [point(1, site_id="a", transport="websocket")])))[2], b"{}")
@@ -232,6 +235,9 @@ class Hostile(OtlpTest):
                     connection.connect(("127.0.0.1", self.otlp_port))
                 with contextlib.suppress(OSError):
                     connection.send(header if number % 2 else b"POST /v1")
+            # Who comes to a full house is told so at once.
+            with connect(self.otlp_port) as connection:
+                self.assertEqual(status_of(connection.recv(4096)), 503)
             samples = self.exporter.scrape()
             self.assertLess(samples.value("process_open_fds"), 400)
             self.assertGreater(samples.value("pangolin_exporter_otlp_connections_rejected_total"), 5000)

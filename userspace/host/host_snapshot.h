@@ -23,8 +23,8 @@ struct HostSnapshot {
     std::map<std::string, PluginFetches> plugins;
     // Pangolin's to its SQLite database; none while one of them is not found.
     std::optional<DatabaseConnections> sqlite_connections;
-    // Time that Pangolin waited for locks of its SQLite database, and for the disk; none where it cannot be
-    // told.
+    // Time that Pangolin waited for its database (SQLite: for locks, and for the disk; PostgreSQL: from what
+    // it sent to the answer's end); none where it cannot be told.
     std::optional<double> database_wait_seconds;
 };
 

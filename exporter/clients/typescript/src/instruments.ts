@@ -406,13 +406,13 @@ export class PangolinInstruments extends InstrumentFactory {
     }
 
     /**
-     * `pangolin_db_wait_seconds_total`: Time that Pangolin waited for locks of its SQLite database and for the disk to
-     * have its writes.
+     * `pangolin_db_wait_seconds_total`: Time that Pangolin waited for its database: SQLite's locks and disk, or
+     * PostgreSQL from what was sent to the answer's end.
      */
     readonly dbWaitSecondsTotal = this.counter<{}>({
         name: 'pangolin_db_wait_seconds_total',
         unit: 's',
-        description: 'Time that Pangolin waited for locks of its SQLite database and for the disk to have its writes.',
+        description: 'Time that Pangolin waited for its database: SQLite\'s locks and disk, or PostgreSQL from what was sent to the answer\'s end.',
     });
 
     /** `pangolin_integration_api_requests_total`: Requests to the integration API, by route. */
