@@ -76,7 +76,7 @@ Result<bool> NetlinkSocket::receive(std::uint32_t sequence, const OnMessage& on_
         return system_failure(errno == EAGAIN ? ETIMEDOUT : errno, "cannot receive a netlink answer");
     int rest = static_cast<int>(count);
     bool more = true;
-    for (const auto* message = reinterpret_cast<const nlmsghdr*>(buffer_.data()); mnl_nlmsg_ok(message, rest);
+    for (const auto* message = reinterpret_cast<const nlmsghdr*>(buffer_.data()); is_whole(message, rest);
          message = mnl_nlmsg_next(message, &rest)) {
         // Left over from an answer that was given up.
         if (message->nlmsg_seq != sequence)

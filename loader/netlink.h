@@ -64,7 +64,7 @@ class NetlinkAttributes {
 
     explicit NetlinkAttributes(std::span<const std::byte> bytes) : bytes_(bytes) {}
     // The attributes of a message behind its family's header of `header_size` bytes. The message itself must
-    // be whole (mnl_nlmsg_ok).
+    // be whole.
     NetlinkAttributes(const nlmsghdr& message, std::size_t header_size);
 
     Iterator begin() const { return Iterator(bytes_); }
@@ -73,6 +73,12 @@ class NetlinkAttributes {
   private:
     std::span<const std::byte> bytes_;
 };
+
+// Whether a message of a receive buffer is there in full, of which `rest` bytes are left. mnl_nlmsg_ok()
+// alone takes lengths beyond 2^31 for negative ones.
+inline bool is_whole(const nlmsghdr* message, int rest) {
+    return mnl_nlmsg_ok(message, rest) && message->nlmsg_len <= static_cast<unsigned>(rest);
+}
 
 // A socket in the network namespace of the thread that opens it, for life.
 class NetlinkSocket {

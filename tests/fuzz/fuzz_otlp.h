@@ -1,7 +1,6 @@
 // What the fuzzers do with a body, and what must hold of what is published then.
 #pragma once
 
-#include <cstdlib>
 #include <set>
 #include <string>
 #include <string_view>
@@ -9,14 +8,9 @@
 #include "exporter/application/otlp_conversion.h"
 #include "exporter/application/otlp_request.h"
 #include "exporter/exposition.h"
+#include "tests/fuzz/must.h"
 
 namespace pangolin {
-
-// Ends the process where something does not hold, which is what libFuzzer looks for.
-inline void must(bool holds) {
-    if (!holds)
-        std::abort();
-}
 
 // Every line is ended, every family has one TYPE, and no series stands twice.
 inline void check_exposition(std::string_view text) {

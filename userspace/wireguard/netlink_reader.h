@@ -19,7 +19,7 @@ class DeviceDump {
     // Replaces the contents of `device`, reusing its memory.
     explicit DeviceDump(WireGuardDevice& device);
 
-    // Takes one message, which must be whole (mnl_nlmsg_ok); its contents need not be sane.
+    // Takes one message, which must be whole; its contents need not be sane.
     Result<void> add(const nlmsghdr& message);
     // Drops what is left of the device's former contents.
     void finish() { device_.peers.resize(peers_); }
