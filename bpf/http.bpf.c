@@ -16,7 +16,7 @@
 #include "bpf/http_packet.bpf.h"
 #include "bpf/http_stream.bpf.h"
 #include "bpf/kernel_types.bpf.h"
-#include "bpf/shared/sockets.h"
+#include "bpf/target_sockets.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -24,15 +24,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
  * look at these. */
 __u64 target_ports[HTTP_PORT_WORDS] = {};
 __u64 service_ports[HTTP_PORT_WORDS] = {};
-
-/* Which sockets are connected to targets: of sockets.bpf.c. */
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(map_flags, BPF_F_NO_PREALLOC);
-    __uint(max_entries, 1);
-    __type(key, __u64);
-    __type(value, struct socket_record);
-} sockets SEC(".maps");
 
 /* The value means nothing. */
 struct {

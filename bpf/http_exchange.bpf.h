@@ -14,7 +14,7 @@ static __always_inline void http_lose_outstanding(struct http_connection* c, enu
     if (!outstanding)
         return;
     if (is_service)
-        http_send_exchange(c, http_pending_at(c, c->answered), c->answered, 0, 0, key);
+        http_send_exchange(key, c->answered, 0, 0);
     else
         http_add_open(c->target, -(__s64)outstanding, 0);
     c->answered = c->asked;
@@ -28,7 +28,7 @@ static __always_inline void http_abort_outstanding(struct http_connection* c, bo
     if (!outstanding)
         return;
     if (is_service) {
-        http_send_exchange(c, http_pending_at(c, c->answered), c->answered, 0, 0, key);
+        http_send_exchange(key, c->answered, 0, 0);
     } else {
         http_add_aborted(c->target, outstanding);
         http_add_open(c->target, -(__s64)outstanding, 0);
@@ -77,7 +77,7 @@ static __always_inline void http_finish(struct http_connection* c, __u64 end, bo
     c->answered++;
     s->state = HTTP_START;
     if (is_service) {
-        http_send_exchange(c, request, number, end - s->begin, status, key);
+        http_send_exchange(key, number, end - s->begin, status);
         return;
     }
     http_add_open(c->target, -1, 0);

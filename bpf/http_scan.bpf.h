@@ -472,8 +472,8 @@ static __always_inline bool http_has_line_feed(__u64 bytes) {
  * Reads bytes of the stream's block until they end or something has to be done that single bytes cannot.
  * Returns how many were read; the state says why it stopped.
  */
-static __always_inline __u32 http_scan(struct http_connection* c, __u32 size, bool is_request,
-                                       bool is_service) {
+static __always_inline int http_scan(struct http_connection* c, __u32 size, bool is_request,
+                                     bool is_service) {
     struct http_stream* s = &c->stream[is_request ? HTTP_REQUEST : HTTP_RESPONSE];
     const __u64 wanted = !is_request
                              ? HTTP_FIELD_LENGTH | HTTP_FIELD_CODING | HTTP_FIELD_UPGRADE | HTTP_FIELD_TYPE
@@ -481,14 +481,16 @@ static __always_inline __u32 http_scan(struct http_connection* c, __u32 size, bo
                                       : HTTP_FIELD_LENGTH | HTTP_FIELD_CODING;
 
     s->at = 0;
+    s->filled = size;
     for (int turn = 0; turn < HTTP_TURNS; turn++) {
         __u32 at = HTTP_RELOAD(s->at);
+        __u32 filled = HTTP_RELOAD(s->filled);
         __u32 place = at & (HTTP_BLOCK - 1);
         __u8 state = HTTP_RELOAD(s->state);
 
-        if (at >= size)
+        if (at >= filled)
             break;
-        if (state == HTTP_SKIP && !(place & 7) && at + 8 <= size &&
+        if (state == HTTP_SKIP && !(place & 7) && at + 8 <= filled &&
             !http_has_line_feed(*(const __u64*)&s->block[place & ~7U])) {
             s->at = at + 8;
             continue;
@@ -504,6 +506,24 @@ static __always_inline __u32 http_scan(struct http_connection* c, __u32 size, bo
             break;
     }
     return HTTP_RELOAD(s->at);
+}
+
+/* Functions of their own, global, so that the verifier looks into each of them once, whatever it knows about
+ * their callers; before Linux 5.13 these take no pointers. */
+#define HTTP_SCANNER(name, map, type, is_request, is_service)                         \
+    __noinline int name(__u64 key, __u32 size) {                                      \
+        type* c = bpf_map_lookup_elem(map, &key);                                     \
+        return c ? http_scan((struct http_connection*)c, size, is_request, is_service) : 0; \
+    }
+HTTP_SCANNER(http_scan_request, &http_connections, struct http_connection, true, false)
+HTTP_SCANNER(http_scan_response, &http_connections, struct http_connection, false, false)
+HTTP_SCANNER(http_scan_service_request, &http_service_connections, struct http_service, true, true)
+HTTP_SCANNER(http_scan_service_response, &http_service_connections, struct http_service, false, true)
+
+static __always_inline __u32 http_scan_block(__u64 key, __u32 size, bool is_request, bool is_service) {
+    if (is_service)
+        return is_request ? http_scan_service_request(key, size) : http_scan_service_response(key, size);
+    return is_request ? http_scan_request(key, size) : http_scan_response(key, size);
 }
 
 #endif /* PANGOLIN_BPF_HTTP_SCAN_BPF_H */

@@ -106,8 +106,9 @@ struct http_stream {
     __u8 matched; /* bytes that were recognised of whatever is being read */
     __u8 method;
     __u8 head_ended; /* of the message */
-    __u8 reserved[2];
-    __u32 at; /* of `block`, while it is read */
+    __u8 reserved[6];
+    __u32 at;     /* in `block`, while it is read */
+    __u32 filled; /* bytes of `block` */
     __u8 block[HTTP_BLOCK];
 };
 

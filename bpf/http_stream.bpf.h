@@ -25,8 +25,20 @@ struct http_segment {
 };
 enum { TCP_FLAG_FIN_BIT = 1, TCP_FLAG_SYN_BIT = 2, TCP_FLAG_RST_BIT = 4, TCP_FLAG_ACK_BIT = 16 };
 
+/*
+ * `size`, which is from 1 to `most` (a power of two), in a way that verifiers before 6.8 follow: these learn
+ * nothing from a comparison with 0, and see no bounds that the compiler knows and therefore does not check.
+ */
+static __always_inline __u32 http_between_1_and(__u32 most, __u32 size) {
+    __u32 last = size - 1;
+    barrier_var(last);
+    return (last & (most - 1)) + 1;
+}
+
+/* Of 1 to `most` bytes. */
 static __always_inline bool http_load(struct __sk_buff* skb, struct http_connection* c, __u32 offset,
-                                      void* to, __u32 size) {
+                                      void* to, __u32 size, __u32 most) {
+    size = http_between_1_and(most, size);
     if (offset & HTTP_UNSEEN)
         return false;
     if (offset & HTTP_FROM_STASH)
@@ -41,9 +53,9 @@ static __always_inline __u32 http_copy_bulk(struct __sk_buff* skb, struct http_c
 
     if (take > size)
         take = size;
+    barrier_var(copied);
     copied &= HTTP_COPY_MASK;
-    take &= HTTP_COPY_MASK;
-    if (!take || !http_load(skb, c, offset, to + copied, take))
+    if (!take || !http_load(skb, c, offset, to + copied, take, HTTP_COPY_MASK + 1))
         return copied;
     return copied + take;
 }
@@ -68,7 +80,7 @@ static __always_inline void http_copy_frame(struct __sk_buff* skb, struct http_c
     copied = http_copy_bulk(skb, c, service->frame[direction], copied, wanted, offset, size);
     service->frame_copied[direction] = copied;
     if (copied >= wanted)
-        http_send_frame(c, direction, key);
+        http_send_frame(key, direction);
 }
 
 static __always_inline void http_end_frame(struct http_connection* c, __u32 direction, bool is_service,
@@ -81,7 +93,7 @@ static __always_inline void http_end_frame(struct http_connection* c, __u32 dire
     /* Its first bytes were not all to be had. */
     if (service->frame_copied[direction] < HTTP_FRAME_BYTES &&
         service->frame_copied[direction] < service->frame_length[direction])
-        http_send_frame(c, direction, key);
+        http_send_frame(key, direction);
 }
 
 /* Bytes that need not be read one by one. Returns how many of the `left` these are. */
@@ -136,7 +148,7 @@ static __always_inline int http_step(struct __sk_buff* skb, struct http_connecti
         size = HTTP_BLOCK;
     if (!size)
         return -1;
-    if (!http_load(skb, c, offset, s->block, size)) {
+    if (!http_load(skb, c, offset, s->block, size, HTTP_BLOCK)) {
         http_add_total(HTTP_LOSS_UNREADABLE, 1);
         return -1;
     }
@@ -144,7 +156,7 @@ static __always_inline int http_step(struct __sk_buff* skb, struct http_connecti
         http_begin_message(c, s->block[0], is_request, is_service, key);
         return 0; /* not on to the reading: the verifier would follow each way there apart */
     }
-    read = http_scan(c, size, is_request, is_service);
+    read = http_scan_block(key, size, is_request, is_service);
     s->position += read;
     s->next += read;
     switch (s->state) {
@@ -252,6 +264,7 @@ static __always_inline void http_stash(struct __sk_buff* skb, struct http_connec
         __u32 take = size > HTTP_STASH_PIECE ? HTTP_STASH_PIECE : size;
         if (!take || stashed >= HTTP_STASH)
             return;
+        take = http_between_1_and(HTTP_STASH_PIECE, take);
         if (bpf_skb_load_bytes(skb, offset, &c->stash[stashed & (HTTP_STASH - 1)], take))
             return;
         c->stashed = stashed + take;
@@ -427,7 +440,7 @@ static __always_inline void http_close(struct http_connection* c, bool is_servic
     __s32 unread = s->highest - s->next;
 
     if (is_service && c->mode == HTTP_MODE_WEBSOCKET)
-        http_send_closed(c, key);
+        http_send_closed(key);
     if (!is_service && c->mode == HTTP_MODE_WEBSOCKET)
         http_add_open(c->target, 0, -1);
     if (!outstanding || c->mode != HTTP_MODE_HTTP)

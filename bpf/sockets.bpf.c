@@ -20,6 +20,7 @@
 
 #include "bpf/kernel_types.bpf.h"
 #include "bpf/shared/sockets.h"
+#include "bpf/target_sockets.bpf.h"
 #include "bpf/tcp_sockets.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -62,14 +63,6 @@ struct {
     __type(key, __u32);
     __type(value, struct socket_counts);
 } socket_counts SEC(".maps");
-
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(map_flags, BPF_F_NO_PREALLOC);
-    __uint(max_entries, 1);
-    __type(key, __u64);
-    __type(value, struct socket_record);
-} sockets SEC(".maps");
 
 /* An element lives for as long as a call of connect(), or until the socket is closed when that fails. */
 struct {

@@ -54,6 +54,17 @@ void configure(http_bpf& skeleton, const HttpProgramOptions& options) {
         bpf_program__set_autoattach(program, false);
 }
 
+Result<void> load(http_bpf& skeleton) {
+    const int error = http_bpf__load(&skeleton);
+    if (error == -EACCES || error == -E2BIG || error == -EINVAL)
+        return failure("this kernel's verifier does not accept the HTTP BPF programs",
+                       "Debian's kernels 5.10, 6.1 and 6.12 do. Please report this one with the verifier's words, "
+                       "which --log.level=debug shows.");
+    if (error != 0)
+        return bpf_failure(-error, "cannot load the HTTP BPF programs");
+    return {};
+}
+
 // A port's bit is set or cleared as a whole: other ports never are without theirs.
 void set_ports(__u64 (&words)[65536 / 64], const std::vector<std::uint16_t>& ports) {
     std::array<__u64, 65536 / 64> wanted{};
@@ -81,6 +92,18 @@ HttpProgram::HttpProgram(HttpProgram&&) noexcept = default;
 HttpProgram& HttpProgram::operator=(HttpProgram&&) noexcept = default;
 HttpProgram::~HttpProgram() = default;
 
+Result<void> HttpProgram::probe() {
+    collect_libbpf_messages();
+    const std::unique_ptr<http_bpf, SkeletonDeleter> skeleton(http_bpf__open());
+    if (!skeleton)
+        return bpf_failure(errno, "cannot open the HTTP BPF object");
+    HttpProgramOptions small;
+    small.max_targets = 1;
+    small.max_connections = 1;
+    configure(*skeleton, small);
+    return load(*skeleton);
+}
+
 Result<HttpProgram> HttpProgram::attach(const HttpProgramOptions& options, HttpEventHandler handler) {
     collect_libbpf_messages();
     HttpProgram program;
@@ -93,12 +116,8 @@ Result<HttpProgram> HttpProgram::attach(const HttpProgramOptions& options, HttpE
             options.sockets_fd < 0 ? 0 : bpf_map__reuse_fd(skeleton.maps.sockets, options.sockets_fd);
         error != 0)
         return bpf_failure(-error, "cannot share the sockets of targets with the HTTP programs");
-    const int error = http_bpf__load(&skeleton);
-    if (error == -EACCES || error == -E2BIG || error == -EINVAL)
-        return failure("this kernel's verifier does not accept the HTTP BPF programs",
-                       "HTTP needs a newer kernel: 6.12 is known to do.");
-    if (error != 0)
-        return bpf_failure(-error, "cannot load the HTTP BPF programs");
+    if (auto loaded = load(skeleton); !loaded)
+        return std::unexpected(loaded.error());
     if (handler) {
         program.handler_ = std::make_unique<HttpEventHandler>(std::move(handler));
         program.ring_.reset(ring_buffer__new(bpf_map__fd(skeleton.maps.http_events), publish,

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "loader/cgroup.h"
+#include "loader/http_program.h"
 #include "loader/module_probe.h"
 #include "loader/traffic_program.h"
 
@@ -135,6 +136,15 @@ Finding inspect_cgroup() {
             root.error().message() + ": connections to targets that have no route are not counted"};
 }
 
+Finding inspect_http() {
+    const auto loaded = HttpProgram::probe();
+    if (loaded)
+        return {FindingLevel::ok, "http", "the HTTP programs load"};
+    const std::string meaning = "; requests to targets and to Pangolin's API are not counted";
+    return {FindingLevel::missing, "http",
+            Error{loaded.error().what + meaning, loaded.error().hint, 0}.message()};
+}
+
 }  // namespace
 
 std::vector<Finding> inspect_host() {
@@ -147,8 +157,10 @@ std::vector<Finding> inspect_host() {
     findings.push_back(inspect_tcx(system));
     findings.push_back(inspect_btf());
     findings.push_back(inspect_cgroup());
-    if (findings[1].level != FindingLevel::fatal)
+    if (findings[1].level != FindingLevel::fatal) {
+        findings.push_back(inspect_http());
         findings.push_back(inspect_handshakes());
+    }
     return findings;
 }
 

@@ -157,7 +157,7 @@ struct http_frame {
     __u8 opcode; /* 0 continuation, 1 text, 2 binary, 8 close, 9 ping, 10 pong */
     __u8 final;
     __u8 reserved_bits;  /* RSV1 to RSV3 in bits 2 to 0 */
-    __u8 payload_copied; /* bytes of `payload` that are set, unmasked */
+    __u8 payload_copied; /* bytes of `payload` that are set, unmasked; those behind them mean nothing */
     __u8 reserved[3];
     __u8 payload[HTTP_FRAME_BYTES];
 };
