@@ -510,9 +510,9 @@ static __always_inline int http_scan(struct http_connection* c, __u32 size, bool
 
 /* Functions of their own, global, so that the verifier looks into each of them once, whatever it knows about
  * their callers; before Linux 5.13 these take no pointers. */
-#define HTTP_SCANNER(name, map, type, is_request, is_service)                         \
-    __noinline int name(__u64 key, __u32 size) {                                      \
-        type* c = bpf_map_lookup_elem(map, &key);                                     \
+#define HTTP_SCANNER(name, map, type, is_request, is_service)                               \
+    __noinline int name(__u64 key, __u32 size) {                                            \
+        type* c = bpf_map_lookup_elem(map, &key);                                           \
         return c ? http_scan((struct http_connection*)c, size, is_request, is_service) : 0; \
     }
 HTTP_SCANNER(http_scan_request, &http_connections, struct http_connection, true, false)

@@ -147,7 +147,8 @@ static __always_inline void http_fill_event(struct http_event* event, const stru
     event->time_ns = bpf_ktime_get_ns();
 }
 
-/* The three that send are functions of their own, global, so that the verifier looks into each of them once. */
+/* The three that send are functions of their own, global, so that the verifier looks into each of them once.
+ */
 __noinline int http_send_exchange(__u64 key, __u32 number, __u64 response_bytes, __u32 status) {
     struct http_service* service = bpf_map_lookup_elem(&http_service_connections, &key);
     const struct http_connection* c;
@@ -238,8 +239,8 @@ __noinline int http_send_frame(__u64 key, __u32 direction) {
     frame->payload_copied = copied;
     frame->reserved[0] = frame->reserved[1] = frame->reserved[2] = 0;
     mask |= mask << 32;
-    /* All of it, also what is behind the copied bytes: with a comparison for each word the verifiers of 6.1 and
-     * older would follow thousands of ways. */
+    /* All of it, also what is behind the copied bytes: with a comparison for each word the verifiers of 6.1
+     * and older would follow thousands of ways. */
     for (__u32 i = 0; i < HTTP_FRAME_BYTES / 8; i++)
         ((__u64*)frame->payload)[i] = ((const __u64*)service->frame[direction])[i] ^ mask;
     bpf_ringbuf_submit(frame, 0);

@@ -57,9 +57,10 @@ void configure(http_bpf& skeleton, const HttpProgramOptions& options) {
 Result<void> load(http_bpf& skeleton) {
     const int error = http_bpf__load(&skeleton);
     if (error == -EACCES || error == -E2BIG || error == -EINVAL)
-        return failure("this kernel's verifier does not accept the HTTP BPF programs",
-                       "Debian's kernels 5.10, 6.1 and 6.12 do. Please report this one with the verifier's words, "
-                       "which --log.level=debug shows.");
+        return failure(
+            "this kernel's verifier does not accept the HTTP BPF programs",
+            "Debian's kernels 5.10, 6.1 and 6.12 do. Please report this one with the verifier's words, "
+            "which --log.level=debug shows.");
     if (error != 0)
         return bpf_failure(-error, "cannot load the HTTP BPF programs");
     return {};

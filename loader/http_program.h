@@ -69,8 +69,8 @@ using HttpEventHandler = std::function<void(const http_event& event)>;
 // while another reads counts.
 class HttpProgram {
   public:
-    // Whether this kernel takes the programs: loads them by way of trial and attaches nothing. Takes as long as
-    // the verifier does, about a second.
+    // Whether this kernel takes the programs: loads them by way of trial and attaches nothing. Takes as long
+    // as the verifier does, about a second.
     static Result<void> probe();
     static Result<HttpProgram> attach(const HttpProgramOptions& options, HttpEventHandler handler = {});
     HttpProgram(HttpProgram&&) noexcept;
