@@ -31,6 +31,7 @@ struct Texts {
     std::string log_format = "logfmt";
     std::string catalog_format = "markdown";
     std::string interval = "1s";
+    bool detach = false;
 };
 
 void define(CLI::App& app, Texts& texts) {
@@ -61,6 +62,8 @@ void define(CLI::App& app, Texts& texts) {
     app.add_option("--log.format", texts.log_format, "logfmt or json")
         ->type_name("FORMAT")
         ->capture_default_str();
+    app.add_flag("--detach", texts.detach,
+                 "Detach and remove all that exporters left in the kernel to count on, and exit");
     app.footer(
         "Without a command the exporter measures and publishes until it is stopped.\n"
         "Exit codes: 0 ended as asked, or metrics are switched off; 1 something failed; "
@@ -199,6 +202,11 @@ Result<CommandLine> interpret(const CLI::App& app, const Texts& texts) {
     if (app.count("--web.config.file") > 0 && texts.web_config_file.empty())
         return failure("--web.config.file: the path is empty", "Name a file, or leave the option out.");
     line.web_config_file = texts.web_config_file;
+    if (texts.detach) {
+        if (line.command != Command::serve)
+            return failure("--detach goes with no command", "Write 'pangolin_exporter --detach'.");
+        line.command = Command::detach;
+    }
     std::optional<Error> mistake;
     take(listen_addresses(texts.listen), line.listen, mistake);
     take(telemetry_path(texts.telemetry_path), line.telemetry_path, mistake);

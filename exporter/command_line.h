@@ -17,7 +17,7 @@ inline constexpr int exit_success = 0;  // also when metrics are switched off
 inline constexpr int exit_failure = 1;  // something failed while running
 inline constexpr int exit_usage = 2;    // the command line or the configuration is wrong
 
-enum class Command : std::uint8_t { serve, check, catalog, top };
+enum class Command : std::uint8_t { serve, check, catalog, top, detach };
 enum class LogLevel : std::uint8_t { debug, info, warn, error };
 enum class LogFormat : std::uint8_t { logfmt, json };
 enum class CatalogFormat : std::uint8_t { markdown, json };

@@ -11,6 +11,9 @@ namespace pangolin {
 // Collects and serves until SIGINT, SIGTERM or SIGHUP.
 int serve(const CommandLine& command_line, const Configuration& configuration);
 
+// Removes what exporters have left in the kernel to count on, below metrics.pin_dir.
+int detach(const Configuration& configuration);
+
 // Preflight: prints what this host offers and what is missing, with a hint for each. 1 when nothing could be
 // counted on it.
 int check(const CommandLine& command_line, const Configuration& configuration);

@@ -104,6 +104,8 @@ struct Configuration {
     ApplicationConfiguration application;
     LimitsConfiguration limits;
     std::string state_dir = "/var/lib/pangolin_exporter";
+    // Where programs and maps are pinned; empty: they end with the process.
+    std::string pin_dir = "/sys/fs/bpf/pangolin_exporter";
     PangolinSettings pangolin;
 };
 

@@ -289,6 +289,10 @@ MetricsSection read_metrics_section(YamlMapping metrics, const std::string& fold
     if (!configuration.state_dir.starts_with('/'))
         metrics.problem("state_dir", in_quotes(configuration.state_dir) + " is not an absolute path",
                         "Begin with '/', as in /var/lib/pangolin_exporter.");
+    metrics.text("pin_dir", configuration.pin_dir);
+    if (!configuration.pin_dir.empty() && !configuration.pin_dir.starts_with('/'))
+        metrics.problem("pin_dir", in_quotes(configuration.pin_dir) + " is not an absolute path",
+                        "Begin with '/', as in /sys/fs/bpf/pangolin_exporter, or write '' to pin nothing.");
     section.warnings = unused_settings(metrics);
     metrics.finish();
     return section;

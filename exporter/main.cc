@@ -26,6 +26,8 @@ int run(const CommandLine& command_line) {
         spdlog::error("{}", loaded.error().message());
         return exit_usage;
     }
+    if (!loaded->configuration && command_line.command == Command::detach)
+        return detach(Configuration());
     if (!loaded->configuration) {
         // A program that ends at once says why.
         log_always(loaded->summary);
@@ -42,6 +44,8 @@ int run(const CommandLine& command_line) {
     switch (command_line.command) {
         case Command::check:
             return check(command_line, *loaded->configuration);
+        case Command::detach:
+            return detach(*loaded->configuration);
         case Command::top:
             return top(command_line, *loaded->configuration);
         default:

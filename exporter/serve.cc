@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "exporter/application/application_metrics.h"
 #include "exporter/application/otlp_receiver.h"
@@ -147,7 +148,16 @@ int serve(const CommandLine& command_line, const Configuration& configuration) {
         spdlog::error("{}", possible.error().message());
         return exit_failure;
     }
-    Collector collector(collector_options(configuration));
+    CollectorOptions options = collector_options(configuration);
+    auto persistence = Persistence::open(
+        {.state_dir = configuration.state_dir, .pin_dir = configuration.pin_dir});
+    if (!persistence) {
+        spdlog::error("{}", persistence.error().message());
+        return exit_failure;
+    }
+    options.persistence = std::move(*persistence);
+    const bool counts_on = options.persistence->pins() != nullptr;
+    Collector collector(std::move(options));
     ApplicationMetrics application(application_options(configuration));
     const auto receiver = start_otlp(configuration.application.otlp, application);
     const Scraper scraper(configuration.application.scrape, application);
@@ -173,7 +183,10 @@ int serve(const CommandLine& command_line, const Configuration& configuration) {
         spdlog::info("serving {} on {}{}", command_line.telemetry_path, address.to_string(),
                      (*server)->secure() ? " (TLS)" : "");
     signals.wait();
-    spdlog::info("ending: detaching from all interfaces");
+    if (counts_on)
+        spdlog::info("ending: the kernel counts on (HINT: --detach ends that)");
+    else
+        spdlog::info("ending: detaching from all interfaces");
     (*server)->stop();
     return exit_success;
 }

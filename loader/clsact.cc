@@ -29,7 +29,7 @@ namespace {
 
 // A handle is the process id (below 2^22, PID_MAX_LIMIT in linux/threads.h) and, above it, a tag of the PID
 // namespace in which it is one: two exporters do not take each other's place, and what a killed one has left
-// is known by its dead owner.
+// is known by its dead owner. What is to outlive its process has no owner, the process id 0.
 constexpr unsigned pid_bits = 22;
 constexpr std::uint32_t namespace_tags = (1U << (32 - pid_bits)) - 1;
 
@@ -42,8 +42,8 @@ std::uint32_t pid_namespace_tag() {
     return static_cast<std::uint32_t>(file.st_ino % namespace_tags) + 1;
 }
 
-std::uint32_t our_handle() {
-    return pid_namespace_tag() << pid_bits | static_cast<std::uint32_t>(::getpid());
+std::uint32_t new_handle(bool pinned) {
+    return pid_namespace_tag() << pid_bits | (pinned ? 0U : static_cast<std::uint32_t>(::getpid()));
 }
 
 // Where a filter is; programs of one priority take turns, the newest first. `takes_programs` says that
@@ -128,9 +128,9 @@ bool abandoned(const bpf_tc_hook& hook, const Filter& filter, const bpf_program*
 }
 
 // The first place that a filter can be added at. Lower priorities run first; 0 would be the kernel's choice.
-// Several filters of this process have one handle, each at a priority of its own.
-Filter free_place(const std::vector<Filter>& filters) {
-    Filter place{.priority = 1, .handle = our_handle()};
+// Several filters of one handle have each a priority of its own.
+Filter free_place(const std::vector<Filter>& filters, bool pinned) {
+    Filter place{.priority = 1, .handle = new_handle(pinned)};
     const auto is_barred = [&](const Filter& other) {
         return other.priority == place.priority && (!other.takes_programs || other.handle == place.handle);
     };
@@ -139,17 +139,17 @@ Filter free_place(const std::vector<Filter>& filters) {
     return place;
 }
 
-// Our filter with `program` in it; none for 0.
+// The filter with `program` in it; none for 0.
 std::optional<Filter> own_filter(const bpf_tc_hook& hook, const std::vector<Filter>& filters,
                                  std::uint32_t program) {
     const auto own = std::ranges::find_if(filters, [&](const Filter& each) {
-        return each.handle == our_handle() && program != 0 && program_in(hook, each) == program;
+        return each.handle != 0 && program != 0 && program_in(hook, each) == program;
     });
     return own == filters.end() ? std::nullopt : std::optional(*own);
 }
 
 Result<void> set_filter(const NetworkInterface& interface, bpf_tc_attach_point point,
-                        const bpf_program* program, std::uint32_t& attached) {
+                        const bpf_program* program, std::uint32_t& attached, bool pinned) {
     const bpf_tc_hook hook = hook_of(interface, point);
     const auto filters = list_filters(interface, point);
     if (!filters)
@@ -161,7 +161,7 @@ Result<void> set_filter(const NetworkInterface& interface, bpf_tc_attach_point p
         bpf_tc_detach(&hook, &old);
     }
     const auto own = own_filter(hook, *filters, attached);
-    bpf_tc_opts filter = options_of(own ? *own : free_place(*filters));
+    bpf_tc_opts filter = options_of(own ? *own : free_place(*filters, pinned));
     filter.prog_fd = bpf_program__fd(program);
     filter.flags = BPF_TC_F_REPLACE;
     if (const int error = bpf_tc_attach(&hook, &filter); error != 0)
@@ -191,11 +191,17 @@ Result<bool> create_clsact(const NetworkInterface& interface) {
     return error == 0;
 }
 
-Result<void> set_clsact_filters(const NetworkInterface& interface, ProgramPair programs,
-                                ProgramIds& attached) {
-    if (auto set = set_filter(interface, BPF_TC_INGRESS, programs.ingress, attached.ingress); !set)
+Result<void> set_clsact_filters(const NetworkInterface& interface, ProgramPair programs, ProgramIds& attached,
+                                bool pinned) {
+    if (auto set = set_filter(interface, BPF_TC_INGRESS, programs.ingress, attached.ingress, pinned); !set)
         return set;
-    return set_filter(interface, BPF_TC_EGRESS, programs.egress, attached.egress);
+    return set_filter(interface, BPF_TC_EGRESS, programs.egress, attached.egress, pinned);
+}
+
+bool has_clsact_filter(const NetworkInterface& interface, traffic_direction direction,
+                       std::uint32_t program) {
+    return own_filter(interface, direction == TRAFFIC_INGRESS ? BPF_TC_INGRESS : BPF_TC_EGRESS, program)
+        .has_value();
 }
 
 bool has_clsact_filters(const NetworkInterface& interface, const ProgramIds& attached) {

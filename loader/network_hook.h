@@ -7,6 +7,7 @@
 
 #include "loader/base/error.h"
 #include "loader/network_interface.h"
+#include "loader/pin_folder.h"
 
 struct bpf_link;
 struct bpf_program;
@@ -34,7 +35,8 @@ struct ProgramIds {
 // Attaches in front of what is attached already, because a program that ends the chain hides the packet from
 // those behind it; ours pass it on. One that comes later may go in front of ours.
 //
-// Detaches at the end of its life. Enters the interface's namespace for the time of a call only.
+// Detaches at the end of its life, unless it is pinned. Enters the interface's namespace for the time of a
+// call only.
 class NetworkHook {
   public:
     NetworkHook() = default;
@@ -42,10 +44,27 @@ class NetworkHook {
     NetworkHook& operator=(NetworkHook&& other) noexcept;
     ~NetworkHook();
 
-    static Result<NetworkHook> attach(const NetworkInterface& interface, HookMode mode, ProgramPair programs);
+    // With `pins` the attachment is pinned there, and outlives this process from its first packet on.
+    static Result<NetworkHook> attach(const NetworkInterface& interface, HookMode mode, ProgramPair programs,
+                                      const PinFolder* pins = nullptr);
 
-    // Puts `programs` in the place of those attached, atomically for each direction.
-    Result<void> replace(ProgramPair programs);
+    // Takes over what is pinned in `from` and still attached to `interface`, with `programs` in the place of
+    // those that were, and pins it in `to`, which may be `from`. ENOENT as the error's code: nothing pinned is
+    // attached any more.
+    static Result<NetworkHook> adopt(const NetworkInterface& interface, const PinFolder& from,
+                                     ProgramPair programs, const PinFolder& to);
+
+    // Detaches from `interface` what is pinned in `pins`, as far as it does not end with its pins.
+    static void detach(const NetworkInterface& interface, const PinFolder& pins);
+    // Whether what is pinned in `pins` is attached to anything, as far as that can be told from outside of the
+    // interface's namespace: a filter's program is taken for attached.
+    static bool is_attached(const PinFolder& pins);
+
+    // Puts `programs` in the place of those attached, atomically for each direction. With `pins` a pinned
+    // attachment is pinned there, too.
+    Result<void> replace(ProgramPair programs, const PinFolder* pins = nullptr);
+    // From now on it ends with this hook, as soon as its pins are removed.
+    void unpin() { pinned_ = false; }
 
     // Where the interface's namespace can be entered now; the process that the path leads over may end.
     void set_namespace(const NetworkNamespace& netns) { interface_.netns = netns; }
@@ -63,8 +82,9 @@ class NetworkHook {
     };
     using Link = std::unique_ptr<bpf_link, LinkDeleter>;
 
-    Result<void> attach_tcx(ProgramPair programs);
-    Result<void> attach_clsact(ProgramPair programs);
+    Result<void> attach_tcx(ProgramPair programs, const PinFolder* pins);
+    Result<void> attach_clsact(ProgramPair programs, const PinFolder* pins);
+    Result<void> adopt_clsact(const PinFolder& from, ProgramPair programs, const PinFolder& to);
     void detach_clsact();
 
     NetworkInterface interface_;
@@ -74,6 +94,7 @@ class NetworkHook {
     // Of clsact only.
     ProgramIds attached_;
     bool created_qdisc_ = false;
+    bool pinned_ = false;
 };
 
 }  // namespace pangolin

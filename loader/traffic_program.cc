@@ -11,6 +11,8 @@
 #include "loader/bpf_error.h"
 #include "loader/bpf_map.h"
 #include "loader/grace_period.h"
+#include "loader/pin_root.h"
+#include "loader/pinned_maps.h"
 #include "traffic.skel.h"
 
 namespace pangolin {
@@ -91,58 +93,152 @@ TrafficProgram::TrafficProgram(TrafficProgram&&) noexcept = default;
 TrafficProgram& TrafficProgram::operator=(TrafficProgram&&) noexcept = default;
 TrafficProgram::~TrafficProgram() = default;
 
-Result<TrafficProgram> TrafficProgram::load(const TrafficCapacity& capacity, std::uint32_t l2_length) {
+Result<TrafficProgram> TrafficProgram::open() {
     collect_libbpf_messages();
     const int cpus = libbpf_num_possible_cpus();
     if (cpus < 1)
         return system_failure(-cpus, "cannot read the number of possible CPUs");
-
     TrafficProgram program;
-    program.capacity_ = capacity;
     program.cpus_ = static_cast<std::uint32_t>(cpus);
     program.skeleton_.reset(traffic_bpf__open());
     if (!program.skeleton_)
         return bpf_failure(errno, "cannot open the traffic BPF object");
-    traffic_bpf& skeleton = *program.skeleton_;
+    return program;
+}
+
+void TrafficProgram::set_options(std::uint32_t l2_length) {
+    traffic_bpf& skeleton = *skeleton_;
     skeleton.rodata->l2_length = l2_length;
-    skeleton.rodata->slot_capacity = capacity.slots;
-    skeleton.rodata->route_entry_mask = capacity.routes.entries - 1;
-    skeleton.rodata->pool_block_capacity = capacity.routes.pool_blocks;
-    skeleton.rodata->target_capacity = capacity.targets.indexes;
-    skeleton.rodata->target_entry_mask = capacity.targets.entries - 1;
-    if (auto sized = set_map_sizes(skeleton, capacity, program.cpus_); !sized)
+    skeleton.rodata->slot_capacity = capacity_.slots;
+    skeleton.rodata->route_entry_mask = capacity_.routes.entries - 1;
+    skeleton.rodata->pool_block_capacity = capacity_.routes.pool_blocks;
+    skeleton.rodata->target_capacity = capacity_.targets.indexes;
+    skeleton.rodata->target_entry_mask = capacity_.targets.entries - 1;
+}
+
+Result<TrafficProgram> TrafficProgram::load(const TrafficCapacity& capacity, std::uint32_t l2_length) {
+    auto program = open();
+    if (!program)
+        return program;
+    program->capacity_ = capacity;
+    program->set_options(l2_length);
+    if (auto sized = set_map_sizes(*program->skeleton_, capacity, program->cpus_); !sized)
         return std::unexpected(sized.error());
-    if (const int error = traffic_bpf__load(&skeleton); error != 0)
-        return bpf_failure(-error, "cannot load the traffic BPF programs");
-    if (auto mapped = program.map_memory(); !mapped)
+    if (auto loaded = program->load_programs(); !loaded)
+        return std::unexpected(loaded.error());
+    if (auto mapped = program->map_counters(); !mapped)
         return std::unexpected(mapped.error());
     return program;
 }
 
+Result<void> TrafficProgram::load_programs() {
+    if (const int error = traffic_bpf__load(skeleton_.get()); error != 0)
+        return bpf_failure(-error, "cannot load the traffic BPF programs");
+    return map_memory();
+}
+
+namespace {
+
+template <class T>
+Result<void> map_array(MappedArray<T>& array, const bpf_map* source) {
+    auto mapped = MappedArray<T>::map(bpf_map__fd(source), bpf_map__max_entries(source));
+    if (!mapped)
+        return std::unexpected(mapped.error());
+    array = std::move(*mapped);
+    return {};
+}
+
+}  // namespace
+
 Result<void> TrafficProgram::map_memory() {
-    const auto map = [](auto& array, const bpf_map* source) -> Result<void> {
-        auto mapped =
-            std::remove_reference_t<decltype(array)>::map(bpf_map__fd(source), bpf_map__max_entries(source));
-        if (!mapped)
-            return std::unexpected(mapped.error());
-        array = std::move(*mapped);
-        return {};
-    };
-    if (auto result = map(counters_, skeleton_->maps.counters); !result)
+    if (auto result = map_array(route_entries_, skeleton_->maps.route_entries); !result)
         return result;
-    if (auto result = map(route_entries_, skeleton_->maps.route_entries); !result)
+    if (auto result = map_array(route_pools_, skeleton_->maps.route_pools); !result)
         return result;
-    if (auto result = map(route_pools_, skeleton_->maps.route_pools); !result)
+    return map_array(target_entries_, skeleton_->maps.target_entries);
+}
+
+Result<void> TrafficProgram::map_counters() {
+    if (auto result = map_array(counters_, skeleton_->maps.counters); !result)
         return result;
-    if (auto result = map(target_counters_, skeleton_->maps.target_counters); !result)
-        return result;
-    return map(target_entries_, skeleton_->maps.target_entries);
+    return map_array(target_counters_, skeleton_->maps.target_counters);
+}
+
+Result<TrafficProgram> TrafficProgram::open_pinned(const PinFolder& pins) {
+    auto program = open();
+    if (!program)
+        return program;
+    if (auto reused = program->reuse_pinned(pins); !reused)
+        return std::unexpected(reused.error());
+    if (auto mapped = program->map_counters(); !mapped)
+        return std::unexpected(mapped.error());
+    program->pins_ = pins;
+    return program;
+}
+
+Result<void> TrafficProgram::reuse_pinned(const PinFolder& pins) {
+    auto reused = reuse_pinned_maps(skeleton_->obj, pins);
+    if (!reused)
+        return std::unexpected(reused.error());
+    const traffic_bpf& skeleton = *skeleton_;
+    for (const bpf_map* const map :
+         {skeleton.maps.counters, skeleton.maps.target_counters, skeleton.maps.unmatched}) {
+        if (bpf_map__fd(map) < 0)
+            return failure("the BPF map '" + std::string(bpf_map__name(map)) + "' pinned in " + pins.path() +
+                           " is not what this version reads");
+    }
+    resumable_ = *reused && pins.path().find("/" + std::string(pin_layout) + "/") != std::string::npos;
+    capacity_.slots = bpf_map__max_entries(skeleton.maps.counters) / cpus_;
+    // A map without elements does not exist.
+    const std::uint32_t targets = bpf_map__max_entries(skeleton.maps.target_counters);
+    capacity_.targets.indexes = targets == 1 ? 0 : targets / cpus_;
+    capacity_.routes = {.entries = bpf_map__max_entries(skeleton.maps.route_entries) / ROUTE_SETS,
+                        .pool_blocks = bpf_map__max_entries(skeleton.maps.route_pools) / ROUTE_SETS};
+    capacity_.targets.entries = bpf_map__max_entries(skeleton.maps.target_entries) / ROUTE_SETS;
+    return {};
+}
+
+Result<void> TrafficProgram::pin(const PinFolder& pins) {
+    if (auto created = pins.create(); !created)
+        return created;
+    if (auto pinned = pin_maps(skeleton_->obj, pins); !pinned)
+        return pinned;
+    pins_ = pins;
+    return {};
+}
+
+// WireGuard's interfaces are the only ones that outlive a process: the IP header is at offset 0.
+Result<void> TrafficProgram::load_for_pinned() {
+    set_options(0);
+    if (auto loaded = load_programs(); !loaded)
+        return loaded;
+    active_ = __atomic_load_n(&skeleton_->bss->active_set, __ATOMIC_ACQUIRE) & (ROUTE_SETS - 1U);
+    return {};
+}
+
+Result<void> TrafficProgram::resume(const WireGuardInterface& interface) {
+    if (auto loaded = load_for_pinned(); !loaded)
+        return loaded;
+    auto hook = NetworkHook::adopt(interface, *pins_, programs(), *pins_);
+    if (!hook)
+        return std::unexpected(hook.error());
+    hook_ = std::move(*hook);
+    wait_for_running_programs();
+    return {};
+}
+
+void TrafficProgram::unpin() {
+    hook_.unpin();
+    hook_ = NetworkHook();
+    if (pins_)
+        pins_->remove();
+    pins_.reset();
 }
 
 Result<void> TrafficProgram::attach(const WireGuardInterface& interface, HookMode mode) {
     // Before, and not after: both would be in the same place of a clsact.
     hook_ = NetworkHook();
-    auto hook = NetworkHook::attach(interface, mode, programs());
+    auto hook = NetworkHook::attach(interface, mode, programs(), pins_ ? &*pins_ : nullptr);
     if (!hook)
         return std::unexpected(hook.error());
     hook_ = std::move(*hook);
@@ -155,13 +251,25 @@ ProgramPair TrafficProgram::programs() const {
 
 Result<void> TrafficProgram::take_over(TrafficProgram& old) {
     skeleton_->bss->flow_time = old.skeleton_->bss->flow_time;
-    if (auto replaced = old.hook_.replace(programs()); !replaced) {
+    if (auto replaced = old.hook_.replace(programs(), pins_ ? &*pins_ : nullptr); !replaced) {
         // One direction may have been replaced already.
         if (auto restored = old.hook_.replace(old.programs()); !restored)
             spdlog::error("{}", restored.error().message());
         return replaced;
     }
     hook_ = std::move(old.hook_);
+    wait_for_running_programs();
+    return {};
+}
+
+Result<void> TrafficProgram::take_over_pinned(const WireGuardInterface& interface, TrafficProgram& old) {
+    if (resumable_)
+        if (auto loaded = load_for_pinned(); !loaded)
+            return loaded;
+    auto hook = NetworkHook::adopt(interface, *old.pins_, programs(), *pins_);
+    if (!hook)
+        return std::unexpected(hook.error());
+    hook_ = std::move(*hook);
     wait_for_running_programs();
     return {};
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "bpf/shared/traffic.h"
@@ -10,6 +11,7 @@
 #include "loader/base/ip_prefix.h"
 #include "loader/mapped_array.h"
 #include "loader/network_hook.h"
+#include "loader/pin_folder.h"
 #include "loader/route_table.h"
 #include "loader/target_table.h"
 #include "loader/wireguard_interface.h"
@@ -47,16 +49,31 @@ struct TrafficLosses {
     TrafficLosses& operator+=(const TrafficLosses& other);
 };
 
-// Owns programs, maps and attachment; all end with it. Use from one thread at a time.
+// Owns programs, maps and attachment; all end with it, but what is pinned. Use from one thread at a time.
 class TrafficProgram {
   public:
     // Loads the programs without routes and targets. `l2_length` is 0 for WireGuard and TUN, 14 for
     // BPF_PROG_RUN.
     static Result<TrafficProgram> load(const TrafficCapacity& capacity, std::uint32_t l2_length = 0);
 
+    // The maps that another process has pinned in `pins`, to be read; clear() and clear_target() work, too. For
+    // more it has to be resumed, which it can be when the maps are what these programs use. Otherwise only
+    // counts of slots, targets and unmatched addresses are there; it fails when not even they can be read.
+    static Result<TrafficProgram> open_pinned(const PinFolder& pins);
+    bool resumable() const { return resumable_; }
+
     TrafficProgram(TrafficProgram&&) noexcept;
     TrafficProgram& operator=(TrafficProgram&&) noexcept;
     ~TrafficProgram();
+
+    // Keeps the maps beyond this process, and later the attachment. To be called before it.
+    Result<void> pin(const PinFolder& pins);
+    // Loads programs for the maps of open_pinned() and puts them in the place of those that are attached with
+    // the same pins. The routes that were in force stay. ENOENT as the error's code: none is attached any more.
+    Result<void> resume(const WireGuardInterface& interface);
+    // Detaches, and removes what is pinned.
+    void unpin();
+    const std::optional<PinFolder>& pins() const { return pins_; }
 
     // Attaches to both directions of `interface`, whose namespace is entered for it. Publish routes before.
     // What was attached is detached first.
@@ -65,6 +82,9 @@ class TrafficProgram {
     // Replaces the attached programs of `old` by these without a gap: every packet is counted by exactly one
     // of the two. Afterwards the counters of `old` are final and it holds no attachment any more.
     Result<void> take_over(TrafficProgram& old);
+    // The same for programs of another process, of which `old` has the pinned maps. These may be of
+    // open_pinned(), too: maps that the other process was changing to.
+    Result<void> take_over_pinned(const WireGuardInterface& interface, TrafficProgram& old);
 
     // Puts `routes` and `targets` into force together, for all packets after the return: the old ones are not
     // in use any more, so that counters of slots that are in none of `routes` are final, and likewise those
@@ -110,7 +130,13 @@ class TrafficProgram {
         void operator()(traffic_bpf* skeleton) const;
     };
     TrafficProgram() = default;
+    static Result<TrafficProgram> open();
+    void set_options(std::uint32_t l2_length);
+    Result<void> load_programs();
+    Result<void> load_for_pinned();
     Result<void> map_memory();
+    Result<void> map_counters();
+    Result<void> reuse_pinned(const PinFolder& pins);
     void write_routes(std::uint32_t set, const RouteTable& routes, const TargetTable& targets);
     void write_targets(std::uint32_t set, const TargetTable& targets);
     ProgramPair programs() const;
@@ -125,6 +151,8 @@ class TrafficProgram {
     MappedArray<target_counts> target_counters_;
     MappedArray<target_entry> target_entries_;
     NetworkHook hook_;
+    std::optional<PinFolder> pins_;
+    bool resumable_ = false;
 };
 
 }  // namespace pangolin

@@ -74,7 +74,9 @@ Collector::Collector(CollectorOptions options)
       interfaces_(options_.interfaces),
       sites_(no_sites()),
       sockets_(options_.limits.max_targets),
-      sites_state_(options_.sites ? options_.sites->name() : "sites") {}
+      sites_state_(options_.sites ? options_.sites->name() : "sites") {
+    restore();
+}
 
 Collector::~Collector() {
     poll_thread_.request_stop();
@@ -85,6 +87,13 @@ Collector::~Collector() {
         poll_thread_.join();
     if (metadata_thread_.joinable())
         metadata_thread_.join();
+    if (!options_.persistence)
+        return;
+    guarded([&] {
+        const std::lock_guard lock(mutex_);
+        poll();
+        write_state(WriteReason::end);
+    });
 }
 
 void Collector::start() {
@@ -197,12 +206,15 @@ void Collector::discover() {
 }
 
 void Collector::reconcile(const std::vector<WireGuardInterface>& found) {
+    looked_ = true;
+    resume_paused(found);
     drop_missing(found);
     add_new(found);
+    remove_unknown_pins();
 }
 
 void Collector::drop_missing(const std::vector<WireGuardInterface>& found) {
-    std::erase_if(monitors_, [&](const std::unique_ptr<InterfaceMonitor>& monitor) {
+    const auto gone = std::erase_if(monitors_, [&](const std::unique_ptr<InterfaceMonitor>& monitor) {
         const auto same = std::ranges::find_if(found, [&](const WireGuardInterface& interface) {
             return interface.same_as(monitor->interface());
         });
@@ -215,6 +227,8 @@ void Collector::drop_missing(const std::vector<WireGuardInterface>& found) {
         end_monitor(*monitor);
         return true;
     });
+    if (gone > 0)
+        write_state(WriteReason::change);
 }
 
 void Collector::add_new(const std::vector<WireGuardInterface>& found) {
@@ -225,18 +239,22 @@ void Collector::add_new(const std::vector<WireGuardInterface>& found) {
             monitors_, [&](const auto& monitor) { return interface.same_as(monitor->interface()); });
         if (known)
             continue;
-        auto monitor = InterfaceMonitor::open(interface, options_.limits);
+        auto monitor = InterfaceMonitor::open(interface, options_.limits, keeping());
         if (!monitor) {
             if (monitor.error().code != ENODEV)
                 opened_ = std::unexpected(monitor.error());
             continue;
         }
-        if (const auto attached = (*monitor)->attach(options_.attach, options_.handshakes, *sites_)) {
+        // Before it attaches, for it is written down then.
+        monitors_.push_back(std::move(*monitor));
+        const auto attached = monitors_.back()->attach(options_.attach, options_.handshakes, *sites_);
+        if (attached) {
             attached_once_ = true;
-            monitors_.push_back(std::move(*monitor));
-        } else if (attached.error().code != ENODEV) {
-            attached_ = attached;
+            continue;
         }
+        monitors_.pop_back();
+        if (attached.error().code != ENODEV)
+            attached_ = attached;
     }
 }
 
@@ -248,6 +266,7 @@ void Collector::end_monitor(InterfaceMonitor& monitor) {
     ended_health_losses_ += monitor.health_losses();
     ended_refused_peers_ += monitor.refused_peers();
     ended_refused_targets_ += monitor.refused_targets();
+    ended_programs_.push_back(monitor.take_program());
 }
 
 const SiteIndex* Collector::sites_to_credit(const PollTime& now) const {
@@ -258,11 +277,18 @@ const SiteIndex* Collector::sites_to_credit(const PollTime& now) const {
 void Collector::poll() {
     const PollTime now = PollTime::now();
     ledger_.begin_poll();
+    // Until the interfaces of the process before are found, or seen to be gone, their sites are not down.
+    if (!looked_)
+        ledger_.sites.for_each([](SiteAccount& account) { account.unknown = true; });
     const Result<void> reads = poll_monitors(now);
     poll_sockets(now);
     backend_checks_.apply();
     ledger_.end_poll(now.steady);
     update_states(reads);
+    if (!ended_programs_.empty() || std::ranges::any_of(monitors_, [](const auto& each) { return each->has_final(); }))
+        write_state(WriteReason::change);
+    else if (options_.persistence && options_.persistence->due())
+        write_state(WriteReason::publishing);
 }
 
 Result<void> Collector::poll_monitors(const PollTime& now) {
@@ -302,6 +328,8 @@ void Collector::update_states(const Result<void>& reads) {
         wireguard_state_.failed(opened_.error());
     else if (!reads)
         wireguard_state_.failed(reads.error());
+    else if (!looked_)
+        wireguard_state_.idle();
     else if (monitors_.empty() && attached_)
         wireguard_state_.failed(no_interface(options_.netns));
     else
@@ -411,6 +439,7 @@ std::shared_ptr<const Snapshot> Collector::collect() {
     auto snapshot = std::make_shared<Snapshot>();
     const std::lock_guard lock(mutex_);
     poll();
+    write_state(WriteReason::publishing);
     snapshot->time = std::chrono::system_clock::now();
     snapshot->directory = sites_->directory();
     for (const std::string_view feature : feature_names)

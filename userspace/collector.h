@@ -16,6 +16,7 @@
 #include "userspace/interface_monitor.h"
 #include "userspace/ledger.h"
 #include "userspace/metadata/site_directory.h"
+#include "userspace/persistence.h"
 #include "userspace/site_index.h"
 #include "userspace/snapshot.h"
 #include "userspace/snapshot_part.h"
@@ -33,6 +34,8 @@ struct CollectorOptions {
     // Null: no sites are known and all traffic is unassigned.
     std::unique_ptr<SiteSource> sites;
     std::chrono::milliseconds metadata_refresh{std::chrono::seconds(10)};
+    // What carries totals over restarts; null: nothing does.
+    std::unique_ptr<Persistence> persistence;
     // For each interface; max_targets also for the sockets of the host.
     MonitorLimits limits;
     // metrics.http.
@@ -48,7 +51,7 @@ class Collector {
     explicit Collector(CollectorOptions options);
     Collector(const Collector&) = delete;
     Collector& operator=(const Collector&) = delete;
-    // Detaches from all interfaces.
+    // Detaches from all interfaces, unless what is there is to outlive this process.
     ~Collector();
 
     // Reads sites and interfaces once and starts the threads. Sources that are down are retried by them.
@@ -66,6 +69,13 @@ class Collector {
     void run_metadata(const std::stop_token& stop);
     // Until `time` has passed or `wake_up` (guarded by wait_mutex_) is set; false when it is time to end.
     bool wait(const std::stop_token& stop, std::chrono::nanoseconds time, const bool& wake_up);
+
+    void restore();
+    MonitorKeeping keeping();
+    void resume_paused(const std::vector<WireGuardInterface>& found);
+    // Writes down all totals and what kernel elements they come from, and then lets go of what is final.
+    void write_state(WriteReason reason);
+    void remove_unknown_pins();
 
     void refresh_sites();
     void discover();
@@ -98,6 +108,13 @@ class Collector {
     mutable std::mutex mutex_;
     std::shared_ptr<const SiteIndex> sites_;
     std::vector<std::unique_ptr<InterfaceMonitor>> monitors_;
+    // Of the process before, until the first discovery.
+    std::vector<std::unique_ptr<InterfaceMonitor>> paused_;
+    // Of monitors that have ended, until that is written down.
+    std::vector<TrafficProgram> ended_programs_;
+    bool pins_looked_through_ = false;
+    // Interfaces were looked for, successfully.
+    bool looked_ = false;
     Ledger ledger_;
     SocketMonitor sockets_;
     BackendChecks backend_checks_;

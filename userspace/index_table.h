@@ -24,6 +24,18 @@ class IndexTable {
 
     IndexTable(std::uint32_t first, std::uint32_t max_elements) : next_(first), max_elements_(max_elements) {}
 
+    // Puts a thing where it was in another process; all of them before the first listing.
+    Element& restore(const Key& key, std::uint32_t index) {
+        for (; next_ < index; ++next_)
+            free_.push_back(next_);
+        if (index == next_)
+            ++next_;
+        std::erase(free_, index);
+        Element& element = elements_[key];
+        element.index = index;
+        return element;
+    }
+
     // A listing of what there is now: begin(), see() for each, end(), which returns whether the listing
     // differs from the one before.
     void begin_listing() {
@@ -60,6 +72,11 @@ class IndexTable {
     template <class Visit>
     void for_each(Visit visit) {
         for (auto& [key, element] : elements_)
+            visit(key, element);
+    }
+    template <class Visit>
+    void for_each(Visit visit) const {
+        for (const auto& [key, element] : elements_)
             visit(key, element);
     }
     // Calls `visit(const Key&, const Element&)` for what is in the last listing.

@@ -11,19 +11,6 @@
 namespace pangolin {
 namespace {
 
-// Twice what is needed now, so that a site or a target more is no reason for new programs. The first target
-// is: without any, the programs spend no time on them.
-TrafficCapacity roomy(std::uint32_t slots, const RouteCapacity& routes, const TargetCapacity& targets) {
-    TrafficCapacity capacity{
-        .slots = std::max(256U, std::bit_ceil(slots * 2)),
-        .routes = {.entries = std::max(256U, routes.entries * 2),
-                   .pool_blocks = std::max(256U, std::bit_ceil(routes.pool_blocks * 2))}};
-    if (targets.indexes > TRAFFIC_FIRST_TARGET)
-        capacity.targets = {.indexes = std::max(256U, std::bit_ceil(targets.indexes * 2)),
-                            .entries = std::max(1024U, targets.entries * 2)};
-    return capacity;
-}
-
 // Of `count` targets whose addresses are not known yet.
 TargetCapacity room_for(std::size_t count, std::uint32_t max_targets) {
     const auto targets = static_cast<std::uint32_t>(std::min<std::size_t>(count, max_targets));
@@ -38,16 +25,23 @@ std::uint64_t growth(std::uint64_t now, std::uint64_t before) {
 }  // namespace
 
 Result<std::unique_ptr<InterfaceMonitor>> InterfaceMonitor::open(const WireGuardInterface& interface,
-                                                                 const MonitorLimits& limits) {
-    std::unique_ptr<InterfaceMonitor> monitor(new InterfaceMonitor(interface, limits));
-    auto reader = open_wireguard_reader(interface);
+                                                                 const MonitorLimits& limits,
+                                                                 const MonitorKeeping& keeping) {
+    std::unique_ptr<InterfaceMonitor> monitor(new InterfaceMonitor(interface, limits, keeping));
+    if (auto opened = monitor->open_reader(); !opened)
+        return std::unexpected(opened.error());
+    return monitor;
+}
+
+Result<void> InterfaceMonitor::open_reader() {
+    auto reader = open_wireguard_reader(interface_);
     if (!reader)
         return std::unexpected(reader.error());
-    monitor->reader_ = std::move(*reader);
-    if (auto read = monitor->reader_->read(monitor->device_); !read)
-        return std::unexpected(read.error());
-    monitor->public_key_ = monitor->device_.public_key;
-    return monitor;
+    reader_ = std::move(*reader);
+    if (auto read = reader_->read(device_); !read)
+        return read;
+    public_key_ = device_.public_key;
+    return {};
 }
 
 Result<void> InterfaceMonitor::attach(HookMode mode, HandshakeMode handshakes, const SiteIndex& sites) {
@@ -57,22 +51,58 @@ Result<void> InterfaceMonitor::attach(HookMode mode, HandshakeMode handshakes, c
         room_for(sites.targets().in_tunnels(device_.public_key).size(), targets_.max_targets());
     const TrafficCapacity capacity =
         roomy(peers_.slots_needed(), RouteTable::compile(routes).capacity(), expected);
-    auto program = TrafficProgram::load(capacity);
+    auto program = load_program(capacity);
     if (!program)
         return std::unexpected(program.error());
     routes_ = RouteTable::compile(routes, capacity.routes);
     if (auto published = program->publish(*routes_); !published)
         return published;
-    if (auto attached = program->attach(interface_, mode); !attached)
-        return attached;
     program_ = std::move(*program);
+    keeping_.write_state();
+    if (auto attached = program_->attach(interface_, mode); !attached) {
+        program_->unpin();
+        return attached;
+    }
     routes_current_ = true;
-    health_.emplace(interface_, device_,
-                    HealthOptions{.handshakes = handshakes, .hooks = mode, .max_peers = max_peers_});
+    watch_health(mode, handshakes);
     health_->set_routes(routes);
     spdlog::info("counting on {} in network namespace {} ({} peers, {})", interface_.name,
                  interface_.netns.name, device_.peers.size(), to_string(program_->hook()));
     return {};
+}
+
+void InterfaceMonitor::watch_health(HookMode mode, HandshakeMode handshakes) {
+    health_.emplace(interface_, device_,
+                    HealthOptions{.handshakes = handshakes, .hooks = mode, .max_peers = max_peers_});
+}
+
+// Twice what is needed now, so that a site or a target more is no reason for new programs. The first target
+// is: without any, the programs spend no time on them.
+TrafficCapacity InterfaceMonitor::roomy(std::uint32_t slots, const RouteCapacity& routes,
+                                        const TargetCapacity& targets) {
+    TrafficCapacity capacity{
+        .slots = std::max(256U, std::bit_ceil(slots * 2)),
+        .routes = {.entries = std::max(256U, routes.entries * 2),
+                   .pool_blocks = std::max(256U, std::bit_ceil(routes.pool_blocks * 2))}};
+    if (targets.indexes > TRAFFIC_FIRST_TARGET)
+        capacity.targets = {.indexes = std::max(256U, std::bit_ceil(targets.indexes * 2)),
+                            .entries = std::max(1024U, targets.entries * 2)};
+    return capacity;
+}
+
+Result<TrafficProgram> InterfaceMonitor::load_program(const TrafficCapacity& capacity) {
+    auto program = TrafficProgram::load(capacity);
+    if (!program)
+        return program;
+    if (keeping_.pins != nullptr) {
+        const PinFolder pins =
+            keeping_.pins->interface(interface_).below(std::to_string(newest_generation() + 1));
+        if (auto pinned = program->pin(pins); !pinned) {
+            program->unpin();
+            return std::unexpected(pinned.error());
+        }
+    }
+    return program;
 }
 
 Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex* sites, Ledger& ledger) {
@@ -98,8 +128,10 @@ Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex* sites,
     if (new_targets)
         follow_targets(*sites, ledger);
     Result<void> followed;
-    if (!routes_current_)
+    if (!routes_current_) {
+        keeping_.write_state();
         followed = follow_routes(ledger);
+    }
     credit_counters(now, ledger);
     targets_.count_flows(*program_, now.steady);
     credit_tunnels(now, ledger);
@@ -118,7 +150,7 @@ void InterfaceMonitor::forget_gone(Ledger& ledger) {
     peers_.retire_unseen([&](TrackedPeer& gone) {
         if (gone.traffic == nullptr)
             credit_slot(gone, ledger.sites.of(unassigned_site_id).traffic);
-        program_->clear(gone.slot);
+        retired_slots_.push_back(gone.slot);
         health_->retire(gone, ledger.sites);
     });
     targets_.retire_gone(*program_);
@@ -175,15 +207,26 @@ Result<void> InterfaceMonitor::follow_routes(Ledger& ledger) {
 Result<void> InterfaceMonitor::replace_program(const TrafficCapacity& capacity,
                                                const std::vector<Route>& routes, Ledger& ledger) {
     RouteTable table = RouteTable::compile(routes, capacity.routes);
-    auto larger = TrafficProgram::load(capacity);
+    auto larger = load_program(capacity);
     if (!larger)
         return std::unexpected(larger.error());
-    if (auto published = larger->publish(table, targets_.compile(capacity.targets)); !published)
-        return published;
-    if (auto taken = larger->take_over(*program_); !taken)
+    auto taken = larger->publish(table, targets_.compile(capacity.targets));
+    if (taken)
+        taken = larger->take_over(*program_);
+    if (!taken) {
+        larger->unpin();
         return taken;
+    }
     routes_ = std::move(table);
     health_->set_routes(routes);
+    credit_replaced(std::move(*larger), ledger);
+    spdlog::info("{}: room for {} peers and {} targets now", interface_.name,
+                 capacity.slots - TRAFFIC_FIRST_PEER_SLOT,
+                 std::max(capacity.targets.indexes, 1U) - TRAFFIC_FIRST_TARGET);
+    return {};
+}
+
+void InterfaceMonitor::credit_replaced(TrafficProgram larger, Ledger& ledger) {
     SiteAccount& unassigned = ledger.sites.of(unassigned_site_id);
     credit_last_unmatched(unassigned);
     unmatched_credited_ = {};
@@ -193,13 +236,11 @@ Result<void> InterfaceMonitor::replace_program(const TrafficCapacity& capacity,
             credit_slot(peer, peer.traffic != nullptr ? *peer.traffic : unassigned.traffic);
         peer.credited = {};
     });
-    targets_.replace(*program_, *larger);
+    targets_.replace(*program_, larger);
     replaced_losses_ += program_->read_losses();
-    program_ = std::move(*larger);
-    spdlog::info("{}: room for {} peers and {} targets now", interface_.name,
-                 capacity.slots - TRAFFIC_FIRST_PEER_SLOT,
-                 std::max(capacity.targets.indexes, 1U) - TRAFFIC_FIRST_TARGET);
-    return {};
+    std::swap(*program_, larger);
+    keeping_.write_state();
+    larger.unpin();
 }
 
 void InterfaceMonitor::credit_slot(TrackedPeer& peer, traffic_counts& total) const {
@@ -209,14 +250,15 @@ void InterfaceMonitor::credit_slot(TrackedPeer& peer, traffic_counts& total) con
 }
 
 void InterfaceMonitor::credit_counters(const PollTime& now, Ledger& ledger) {
-    if (!directory_)
-        return;
+    // Accounts are known without a directory when another process has written them down.
     const std::uint32_t slots = program_->capacity().slots;
     peers_.for_each([&](const WireGuardKey&, TrackedPeer& peer) {
         if (peer.traffic != nullptr && peer.slot < slots)
             credit_slot(peer, *peer.traffic);
     });
     targets_.credit(*program_);
+    if (!directory_)
+        return;
     SiteAccount& unassigned = ledger.sites.of(unassigned_site_id);
     count_no_peer(credit_unmatched_slot(unassigned), unassigned);
     count_no_peer(unmatched_.credit(*program_, *routes_, peers_, unassigned, now.steady), unassigned);
@@ -301,7 +343,8 @@ void InterfaceMonitor::finish(Ledger& ledger) {
     });
     targets_.credit(*program_);
     credit_last_unmatched(unassigned);
-    health_->finish(peers_, ledger.sites);
+    if (health_)
+        health_->finish(peers_, ledger.sites);
 }
 
 void InterfaceMonitor::set_namespace(const NetworkNamespace& netns) {

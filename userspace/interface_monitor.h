@@ -2,18 +2,21 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "loader/base/error.h"
+#include "loader/pin_root.h"
 #include "loader/traffic_program.h"
 #include "loader/wireguard_interface.h"
 #include "userspace/ledger.h"
 #include "userspace/peer_table.h"
 #include "userspace/site_index.h"
 #include "userspace/snapshot.h"
+#include "userspace/state/interface_state.h"
 #include "userspace/target_traffic.h"
 #include "userspace/tunnel_health.h"
 #include "userspace/unmatched_traffic.h"
@@ -26,13 +29,38 @@ struct MonitorLimits {
     std::uint32_t max_targets = 65536;
 };
 
-// Detaches at its end. Not thread-safe. Holds a socket in the interface's namespace: end it when the
+// How a monitor outlives its process.
+struct MonitorKeeping {
+    // Null: its programs and maps end with it.
+    const PinRoot* pins = nullptr;
+    // Writes the state of all monitors down and calls forget_written() of them: before something comes into use.
+    std::function<void()> write_state = [] {};
+};
+
+// Detaches at its end, unless its programs are pinned. Not thread-safe. Holds a socket in the interface's namespace: end it when the
 // interface is gone.
 class InterfaceMonitor {
   public:
     // Reads the peers; attach() comes next, and all else after it.
     static Result<std::unique_ptr<InterfaceMonitor>> open(const WireGuardInterface& interface,
-                                                          const MonitorLimits& limits);
+                                                          const MonitorLimits& limits,
+                                                          const MonitorKeeping& keeping = {});
+
+    // A monitor as another process has written it down; fails when its maps cannot be read. resume() comes next,
+    // or finish() when the interface is gone.
+    static Result<std::unique_ptr<InterfaceMonitor>> restore(const InterfaceState& state,
+                                                             const MonitorLimits& limits,
+                                                             const MonitorKeeping& keeping, Ledger& ledger);
+    // Goes on where the other process was, with programs of this one: each packet is counted once. `interface` is
+    // that of restore(), as it is found now. Fails when the programs are not attached any more, too.
+    Result<void> resume(const WireGuardInterface& interface, HookMode mode, HandshakeMode handshakes,
+                        Ledger& ledger);
+
+    // To be written down at any moment between two calls of this class, and in write_state().
+    InterfaceState state(const Ledger& ledger) const;
+    // Whether something was credited for good that is to be forgotten once it is written down.
+    bool has_final() const;
+    void forget_written();
 
     // Loads programs with the peers' routes, and with room for the targets of `sites`, and attaches them.
     // Fails when traffic cannot be counted; what else this host lacks is logged and left out.
@@ -40,6 +68,8 @@ class InterfaceMonitor {
 
     // False when somebody has removed the programs from the interface.
     bool attached() const { return program_->attached(); }
+    // Whether there is a state() to write down.
+    bool loaded() const { return program_.has_value(); }
 
     // Follows the peers, credits what was counted since the last poll and marks accounts as up. With null
     // `sites` (not known yet) nothing is credited: the kernel keeps the counts. After an error (ENODEV: the
@@ -48,6 +78,12 @@ class InterfaceMonitor {
 
     // The interface is gone or given up: credits the last counts. No poll may follow.
     void finish(Ledger& ledger);
+    // Its programs, after finish(), to be unpinned when that is written down.
+    TrafficProgram take_program() {
+        TrafficProgram program = std::move(*program_);
+        program_.reset();
+        return program;
+    }
 
     const WireGuardInterface& interface() const { return interface_; }
     // The same interface as it is found now: its namespace may be entered by another path.
@@ -58,7 +94,7 @@ class InterfaceMonitor {
     bool readable() const { return readable_; }
     // Losses since open(), by reason, those of replaced programs included.
     TrafficLosses losses() const;
-    HealthLosses health_losses() const { return health_->losses(); }
+    HealthLosses health_losses() const { return health_ ? health_->losses() : HealthLosses{}; }
     // Peers beyond max_peers.
     std::uint64_t refused_peers() const { return peers_.refused(); }
     // Targets beyond max_targets.
@@ -69,12 +105,23 @@ class InterfaceMonitor {
     void describe(Snapshot& snapshot) const;
 
   private:
-    InterfaceMonitor(WireGuardInterface interface, const MonitorLimits& limits)
+    InterfaceMonitor(WireGuardInterface interface, const MonitorLimits& limits, MonitorKeeping keeping)
         : interface_(std::move(interface)),
+          keeping_(std::move(keeping)),
           max_peers_(limits.max_peers),
           peers_(limits.max_peers),
           targets_(limits.max_targets) {}
 
+    Result<void> open_reader();
+    void restore_peers(const InterfaceState& state, Ledger& ledger);
+    void watch_health(HookMode mode, HandshakeMode handshakes);
+    static TrafficCapacity roomy(std::uint32_t slots, const RouteCapacity& routes,
+                                 const TargetCapacity& targets);
+    std::uint32_t newest_generation() const;
+    std::optional<PinFolder> unfinished_pins() const;
+    Result<TrafficProgram> load_program(const TrafficCapacity& capacity);
+    Result<void> resume_with_other_maps(Ledger& ledger);
+    void credit_replaced(TrafficProgram larger, Ledger& ledger);
     void resolve_sites(const SiteIndex& sites, Ledger& ledger);
     void follow_targets(const SiteIndex& sites, Ledger& ledger);
     Result<void> follow_routes(Ledger& ledger);
@@ -92,6 +139,7 @@ class InterfaceMonitor {
     void follow_endpoint(const WireGuardPeer& reported, TrackedPeer& peer, bool up);
 
     WireGuardInterface interface_;
+    MonitorKeeping keeping_;
     std::unique_ptr<WireGuardReader> reader_;
     WireGuardDevice device_;
     WireGuardKey public_key_;
@@ -111,6 +159,8 @@ class InterfaceMonitor {
     std::shared_ptr<const SiteDirectory> directory_;
     WireGuardKey targets_key_;
     bool readable_ = false;
+    // Slots whose counters are to be cleared.
+    std::vector<std::uint32_t> retired_slots_;
 };
 
 }  // namespace pangolin

@@ -25,6 +25,7 @@ class Latency {
     bool empty() const { return histogram_ == nullptr; }
     // Counts by bucket, not cumulated, and their sum in microseconds. Not while it is empty.
     const latency_histogram& histogram() const { return *histogram_; }
+    void set(const latency_histogram& histogram) { mutable_histogram() = histogram; }
 
     void observe(std::uint64_t microseconds);
     // Adds what came to a histogram between two readings of it.

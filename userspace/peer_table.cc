@@ -79,15 +79,30 @@ TrackedPeer* PeerTable::insert(const WireGuardKey& key) {
         return nullptr;
     TrackedPeer& peer = peers_[key];
     if (free_slots_.empty()) {
-        peer.slot = next_slot_++;
+        put(peer, next_slot_++);
     } else {
-        peer.slot = free_slots_.back();
+        put(peer, free_slots_.back());
         free_slots_.pop_back();
     }
-    if (by_slot_.size() <= peer.slot)
-        by_slot_.resize(peer.slot + 1);
-    by_slot_[peer.slot] = &peer;
     return &peer;
+}
+
+void PeerTable::put(TrackedPeer& peer, std::uint32_t slot) {
+    peer.slot = slot;
+    if (by_slot_.size() <= slot)
+        by_slot_.resize(slot + 1);
+    by_slot_[slot] = &peer;
+}
+
+TrackedPeer& PeerTable::restore(const WireGuardKey& key, std::uint32_t slot) {
+    for (; next_slot_ < slot; ++next_slot_)
+        free_slots_.push_back(next_slot_);
+    if (slot == next_slot_)
+        ++next_slot_;
+    std::erase(free_slots_, slot);
+    TrackedPeer& peer = peers_[key];
+    put(peer, slot);
+    return peer;
 }
 
 std::vector<Route> PeerTable::routes(const WireGuardDevice& device) const {

@@ -55,6 +55,9 @@ class PeerTable {
     // Follows the device's list: new peers get slots. Returns true when the routes have changed.
     bool update(const WireGuardDevice& device);
 
+    // Puts a peer where it was in another process; all of them before the first update().
+    TrackedPeer& restore(const WireGuardKey& key, std::uint32_t slot);
+
     // The peer's entry, or null for one beyond max_peers.
     TrackedPeer* find(const WireGuardKey& key);
     const TrackedPeer* find(const WireGuardKey& key) const;
@@ -70,6 +73,12 @@ class PeerTable {
             visit(key, peer);
     }
 
+    template <class Visit>
+    void for_each(Visit visit) const {
+        for (const auto& [key, peer] : peers_)
+            visit(key, peer);
+    }
+
     // The routes of the last update().
     std::vector<Route> routes(const WireGuardDevice& device) const;
     // One more than the highest slot in use.
@@ -82,6 +91,7 @@ class PeerTable {
 
   private:
     TrackedPeer* insert(const WireGuardKey& key);
+    void put(TrackedPeer& peer, std::uint32_t slot);
 
     std::uint32_t max_peers_;
     std::unordered_map<WireGuardKey, TrackedPeer> peers_;

@@ -109,6 +109,17 @@ class ResourceLedger {
     std::vector<TargetAccount> targets() const;
     std::vector<BackendAccount> backends() const;
 
+    // Calls `visit(ResourceAccount&)`, `visit(TargetAccount&)` and `visit(BackendAccount&)`.
+    template <class Visit>
+    void for_each(Visit visit) {
+        for (auto& [labels, account] : resources_)
+            visit(account);
+        for (auto& [labels, account] : targets_)
+            visit(account);
+        for (auto& [labels, account] : backends_)
+            visit(account);
+    }
+
   private:
     // Keys point into the accounts' labels.
     template <std::size_t labels, class Account>

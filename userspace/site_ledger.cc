@@ -51,7 +51,7 @@ SiteAccount& SiteLedger::of(std::string_view site_id) {
     if (const auto found = by_id_.find(site_id); found != by_id_.end())
         return *found->second;
     SiteAccount& account = accounts_.emplace_back();
-    by_id_.emplace(site_id, &account);
+    account.site_id = by_id_.emplace(site_id, &account).first->first;
     return account;
 }
 

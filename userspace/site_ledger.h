@@ -1,6 +1,7 @@
 // What has been counted for each site, over all its peers, past and present.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -18,6 +19,8 @@ namespace pangolin {
 
 // Totals only grow. The flags are of the poll that is going on or was last.
 struct SiteAccount {
+    // In the ledger.
+    std::string_view site_id;
     traffic_counts traffic{};
     // Part of `traffic`: client traffic that gerbil relays to the site inside the tunnel.
     target_counts relay{};
@@ -43,6 +46,8 @@ struct SiteAccount {
 
   private:
     friend class SiteLedger;
+    template <class Archive>
+    friend void fields(Archive& archive, SiteAccount& account);
     void settle(double elapsed_seconds);
 
     bool was_up_ = false;
@@ -66,6 +71,11 @@ struct TunnelReading {
 class SiteLedger {
   public:
     SiteAccount& of(std::string_view site_id);
+    // Calls `visit(SiteAccount&)`.
+    template <class Visit>
+    void for_each(Visit visit) {
+        std::ranges::for_each(accounts_, visit);
+    }
 
     // Readings that are in the accounts, of peers whose interface is not watched any more: an interface may
     // be lost from sight for a moment, and its counters go on meanwhile. take_reading() forgets what it
@@ -73,6 +83,7 @@ class SiteLedger {
     static constexpr std::size_t max_readings = 65536;
     void keep_reading(const WireGuardKey& key, const TunnelReading& reading);
     std::optional<TunnelReading> take_reading(const WireGuardKey& key);
+    const std::unordered_map<WireGuardKey, TunnelReading>& kept_readings() const { return readings_; }
 
     // A poll: all sites are down until a peer says otherwise; at its end, time since the last one is added to
     // the sites that were up at both, and those that came or went are counted.

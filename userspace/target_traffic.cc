@@ -34,8 +34,10 @@ bool TargetTraffic::follow(const TargetIndex& index, const WireGuardKey& interfa
         account.resource = each.target != nullptr
                                ? &ledger.resources.of(site_id_of(each), each.resource->resource_id)
                                : nullptr;
-        account.total = account.resource != nullptr ? &account.resource->traffic
-                                                    : &ledger.sites.of(each.site->site_id).relay;
+        if (account.resource != nullptr)
+            account.total = &account.resource->traffic;
+        else
+            relay(account, ledger.sites.of(each.site->site_id));
     }
     bool changed = targets_.end_listing();
     // What was relayed traffic may be a resource's now, at the same port.
@@ -114,12 +116,66 @@ void TargetTraffic::replace(const TrafficProgram& old, TrafficProgram& program) 
     program.adopt_flows(old);
 }
 
-void TargetTraffic::retire_gone(TrafficProgram& program) {
+void TargetTraffic::retire_gone(const TrafficProgram& program) {
     targets_.retire_unlisted([&](const DialledAddress&, Targets::Element& gone) {
         credit(gone, program);
-        if (gone.index < program.capacity().targets.indexes)
-            program.clear_target(gone.index);
+        retired_.push_back(gone.index);
     });
+}
+
+void TargetTraffic::clear_retired(TrafficProgram& program) {
+    for (const std::uint32_t index : retired_) {
+        if (index < program.capacity().targets.indexes)
+            program.clear_target(index);
+    }
+    retired_.clear();
+}
+
+void TargetTraffic::clear_unused(TrafficProgram& program) const {
+    std::vector<bool> used(program.capacity().targets.indexes);
+    targets_.for_each([&](const DialledAddress&, const Targets::Element& target) {
+        if (target.index < used.size())
+            used[target.index] = true;
+    });
+    for (std::uint32_t index = TRAFFIC_FIRST_TARGET; index < used.size(); ++index) {
+        if (!used[index])
+            program.clear_target(index);
+    }
+}
+
+void TargetTraffic::restore(const TargetState& state, Ledger& ledger) {
+    Account& account = targets_.restore(state.dialled, state.index).entry;
+    account.credited = state.credited;
+    if (state.resource_id.empty()) {
+        relay(account, ledger.sites.of(state.site_id));
+        return;
+    }
+    account.resource = &ledger.resources.of(state.site_id, state.resource_id);
+    account.total = &account.resource->traffic;
+}
+
+std::vector<TargetState> TargetTraffic::states() const {
+    std::vector<TargetState> states;
+    states.reserve(targets_.size());
+    targets_.for_each([&](const DialledAddress& dialled, const Targets::Element& target) {
+        TargetState& state = states.emplace_back();
+        const Account& account = target.entry;
+        state.index = target.index;
+        state.dialled = dialled;
+        state.credited = account.credited;
+        if (account.resource != nullptr) {
+            state.site_id = account.resource->labels->site_id;
+            state.resource_id = account.resource->labels->resource_id;
+        } else {
+            state.site_id = account.relayed_to;
+        }
+    });
+    return states;
+}
+
+void TargetTraffic::relay(Account& account, SiteAccount& site) {
+    account.total = &site.relay;
+    account.relayed_to = site.site_id;
 }
 
 void TargetTraffic::mark_counted(const RouteTable& routes) {

@@ -6,11 +6,13 @@
 #include <cstdint>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "loader/route_table.h"
 #include "loader/traffic_program.h"
 #include "userspace/index_table.h"
 #include "userspace/ledger.h"
+#include "userspace/state/interface_state.h"
 #include "userspace/target_index.h"
 
 namespace pangolin {
@@ -34,6 +36,10 @@ class TargetTraffic {
         return {.indexes = targets_.indexes_needed(), .entries = compiled.capacity().entries};
     }
 
+    // Puts a target where it was in another process; all of them before the first follow().
+    void restore(const TargetState& state, Ledger& ledger);
+    std::vector<TargetState> states() const;
+
     void credit(const TrafficProgram& program);
     // Adds the UDP flows of the last minute to those of their resources, and tells the kernel the time: once
     // a poll, and before retire_gone().
@@ -41,8 +47,12 @@ class TargetTraffic {
     // `old` counts no more, and `program`, which has its place, started at zero.
     void replace(const TrafficProgram& old, TrafficProgram& program);
     // The targets of compile() are in force in `program`: the counts of those that are gone are final, and
-    // their places become free.
-    void retire_gone(TrafficProgram& program);
+    // their places become free: clear_retired() comes before the next follow().
+    void retire_gone(const TrafficProgram& program);
+    bool has_retired() const { return !retired_.empty(); }
+    void clear_retired(TrafficProgram& program);
+    // Clears what no target has: after restore(), what another process left undone.
+    void clear_unused(TrafficProgram& program) const;
     // Every target that some route leads to is counted from now on.
     void mark_counted(const RouteTable& routes);
 
@@ -58,15 +68,20 @@ class TargetTraffic {
         // Part of the counts that is in the ledger already.
         target_counts credited{};
         target_counts* total = nullptr;
+        // In the ledger, for relayed traffic.
+        std::string_view relayed_to;
         // Null for relayed traffic.
         ResourceAccount* resource = nullptr;
     };
     using Targets = IndexTable<DialledAddress, Account, DialledAddressHash>;
 
+    static void relay(Account& account, SiteAccount& site);
     static void credit(Targets::Element& target, const TrafficProgram& program);
 
     std::uint32_t max_targets_;
     Targets targets_;
+    // Indexes whose counters are to be cleared.
+    std::vector<std::uint32_t> retired_;
     // By index, of those whose flows are followed.
     std::unordered_map<std::uint32_t, ResourceAccount*> with_flows_;
     std::size_t flows_ = 0;

@@ -40,6 +40,14 @@ inline target_counts difference(target_counts now, const target_counts& before) 
     return now;
 }
 
+// Whether some count of `now` is below that of `before`: the element was deleted and made anew between them.
+inline bool began_anew(const traffic_counts& now, const traffic_counts& before) {
+    bool anew = false;
+    traffic_counts left = now;
+    detail::for_each_count(left, before, [&](const auto& count, const auto& was) { anew |= count < was; });
+    return anew;
+}
+
 // Of both directions.
 inline std::uint64_t packets(const target_counts& counts) {
     return counts.count[TRAFFIC_INGRESS].packets + counts.count[TRAFFIC_EGRESS].packets;

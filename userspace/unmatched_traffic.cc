@@ -18,7 +18,7 @@ bool equal(const traffic_counts& a, const traffic_counts& b) {
 
 }  // namespace
 
-traffic_counts UnmatchedAccounting::credit(TrafficProgram& program, const RouteTable& routes,
+traffic_counts UnmatchedAccounting::credit(const TrafficProgram& program, const RouteTable& routes,
                                            PeerTable& peers, SiteAccount& unassigned,
                                            std::chrono::steady_clock::time_point now) {
     traffic_counts nobody{};
@@ -26,6 +26,8 @@ traffic_counts UnmatchedAccounting::credit(TrafficProgram& program, const RouteT
     for (const UnmatchedTraffic& traffic : program.read_unmatched()) {
         const auto known = entries_.find(traffic.remote);
         Entry entry = known == entries_.end() ? Entry{.first_seen = now, .last_change = now} : known->second;
+        if (began_anew(traffic.counts, entry.credited))
+            entry.credited = {};
         if (!equal(entry.last, traffic.counts)) {
             entry.last = traffic.counts;
             entry.last_change = now;
@@ -33,7 +35,9 @@ traffic_counts UnmatchedAccounting::credit(TrafficProgram& program, const RouteT
         const TrackedPeer* const peer = peers.at_slot(routes.find(traffic.remote));
         if (peer != nullptr && peer->traffic != nullptr) {
             add(*peer->traffic, difference(traffic.counts, entry.credited));
-            program.forget_unmatched(traffic.remote);
+            entry.credited = traffic.counts;
+            final_.push_back(traffic.remote);
+            kept.emplace(traffic.remote, entry);
             continue;
         }
         if (peer == nullptr && now - entry.first_seen >= waiting_time) {
@@ -41,13 +45,26 @@ traffic_counts UnmatchedAccounting::credit(TrafficProgram& program, const RouteT
             entry.credited = traffic.counts;
         }
         if (peer == nullptr && now - entry.last_change >= idle_time)
-            program.forget_unmatched(traffic.remote);
-        else
-            kept.emplace(traffic.remote, entry);
+            final_.push_back(traffic.remote);
+        kept.emplace(traffic.remote, entry);
     }
     entries_ = std::move(kept);
     add(unassigned.traffic, nobody);
     return nobody;
+}
+
+void UnmatchedAccounting::forget_final(TrafficProgram& program) {
+    for (const IpAddress& remote : final_) {
+        program.forget_unmatched(remote);
+        entries_.erase(remote);
+    }
+    final_.clear();
+}
+
+void UnmatchedAccounting::restore(const IpAddress& remote, const traffic_counts& credited) {
+    const auto now = std::chrono::steady_clock::now();
+    entries_.insert_or_assign(
+        remote, Entry{.credited = credited, .first_seen = now, .last_change = now, .last = credited});
 }
 
 traffic_counts UnmatchedAccounting::credit_final(const TrafficProgram& program, const RouteTable& routes,
@@ -63,6 +80,7 @@ traffic_counts UnmatchedAccounting::credit_final(const TrafficProgram& program, 
             difference(traffic.counts, credited));
     }
     entries_.clear();
+    final_.clear();
     add(unassigned.traffic, nobody);
     return nobody;
 }

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <map>
+#include <vector>
 
 #include "loader/traffic_program.h"
 #include "userspace/peer_table.h"
@@ -14,13 +15,26 @@ namespace pangolin {
 // has appeared for a while, to the unassigned account. Nothing is credited twice. Not thread-safe.
 class UnmatchedAccounting {
   public:
+    // What was credited in another process, of elements that are still in the kernel's map.
+    void restore(const IpAddress& remote, const traffic_counts& credited);
+    // Calls `visit(const IpAddress&, const traffic_counts& credited)` for each that has something credited.
+    template <class Visit>
+    void for_each_credited(Visit visit) const {
+        for (const auto& [remote, entry] : entries_)
+            visit(remote, entry.credited);
+    }
+
     // `routes` are in force in `program`, so that the counts of addresses with a route are final. Returns
     // what went to the unassigned account because no peer has the address.
-    traffic_counts credit(TrafficProgram& program, const RouteTable& routes, PeerTable& peers,
+    traffic_counts credit(const TrafficProgram& program, const RouteTable& routes, PeerTable& peers,
                           SiteAccount& unassigned, std::chrono::steady_clock::time_point now);
     // For a program that counts no more: what has no peer is unassigned at once.
     traffic_counts credit_final(const TrafficProgram& program, const RouteTable& routes, PeerTable& peers,
                                 SiteAccount& unassigned);
+
+    // Elements that are credited for good stay in the kernel's map until forget().
+    bool has_final() const { return !final_.empty(); }
+    void forget_final(TrafficProgram& program);
 
     // Addresses in the kernel's map at the last credit().
     std::size_t size() const { return entries_.size(); }
@@ -33,6 +47,7 @@ class UnmatchedAccounting {
         traffic_counts last{};
     };
     std::map<IpAddress, Entry> entries_;
+    std::vector<IpAddress> final_;
 };
 
 }  // namespace pangolin

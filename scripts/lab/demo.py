@@ -35,6 +35,7 @@ metrics:
     sqlite: db/db.sqlite   # as Pangolin lays it out, beside this file
     refresh: 5s
   state_dir: {state}
+  pin_dir: ''            # nothing of this demonstration outlives it
 """
 
 GREETING = """

@@ -25,6 +25,7 @@ metrics:
   wireguard: { netns: host, interfaces: [none-such] }
   metadata: { refresh: 1s, %s }
   state_dir: %s
+  pin_dir: ""
 """
 
 TABLES = """

@@ -77,6 +77,7 @@ class Node {
         }
         targets_.credit(*program_);
         targets_.retire_gone(*program_);
+        targets_.clear_retired(*program_);
     }
 
     void run(traffic_direction direction, const std::vector<std::uint8_t>& frame) {

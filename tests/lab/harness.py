@@ -69,15 +69,24 @@ def free_port() -> int:
 
 
 class Exporter:
-    """The exporter in the root namespace, on a port of its own, with a `metrics:` section given as a dictionary."""
+    """The exporter in the root namespace, on a port of its own, with a `metrics:` section given as a dictionary.
+
+    What it pins is below a root of its own and does not outlive it: stop() detaches. Tests of restarts use kill(),
+    or stop() without `detach`, and start().
+    """
+
+    instances = 0
 
     def __init__(self, metrics: dict, arguments: Sequence[str] = (), folder: Path | None = None) -> None:
         self.own_folder = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="pangolin_exporter-test-"))
         self.port = free_port()
         self.arguments = list(arguments)
+        Exporter.instances += 1
+        self.program = exporter_path
         self.metrics = {
             "state_dir": str(self.folder / "state"),
+            "pin_dir": f"/sys/fs/bpf/pangolin_exporter_test-{os.getpid()}-{Exporter.instances}",
             "application": {"otlp": {"enabled": False}},
         } | metrics
         self.process: subprocess.Popen | None = None
@@ -91,6 +100,7 @@ class Exporter:
         try:
             self.stop(strict=error_type is None)
         finally:
+            self.detach()
             if error_type is not None:
                 print(f"--- the exporter said ---\n{self.log()[-6000:]}\n---", file=sys.stderr)
             if self.own_folder:
@@ -102,7 +112,7 @@ class Exporter:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [
-                    str(exporter_path),
+                    str(self.program),
                     f"--config.file={configuration}",
                     f"--web.listen-address=127.0.0.1:{self.port}",
                     *self.arguments,
@@ -141,10 +151,33 @@ class Exporter:
             raise AssertionError(f"/metrics answered {status}: {text[:300]}")
         return exposition.parse(text)
 
-    def stop(self, strict: bool = True, by: signal.Signals = signal.SIGTERM) -> None:
+    def kill(self) -> None:
+        process, self.process = self.process, None
+        process.kill()
+        process.wait()
+
+    def detach(self) -> None:
+        """Removes what it left attached."""
+        configuration = self.folder / "config.yml"
+        if self.process is None and configuration.exists():
+            subprocess.run(
+                [str(self.program), f"--config.file={configuration}", "--detach"],
+                stdout=subprocess.DEVNULL,
+                check=True,
+                timeout=60 * SLOWNESS,
+            )
+
+    def stop(self, strict: bool = True, by: signal.Signals = signal.SIGTERM, detach: bool = True) -> None:
         """Ends it and, when strict, insists on a clean end: status 0, nothing alarming said, nothing left running."""
         if self.process is None:
             return
+        try:
+            self._end(strict, by)
+        finally:
+            if detach:
+                self.detach()
+
+    def _end(self, strict: bool, by: signal.Signals) -> None:
         process, self.process = self.process, None
         process.send_signal(by)
         try:

@@ -1,0 +1,79 @@
+// Where all that outlives this process is: see "What outlives the process" in README.md.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "loader/base/error.h"
+#include "loader/base/unique_fd.h"
+#include "loader/network_interface.h"
+#include "loader/pin_folder.h"
+
+namespace pangolin {
+
+// Changes with any change of what maps hold: sizes of values, meaning of elements, names of maps.
+inline constexpr std::string_view pin_layout = "layout-1";
+
+// What a state file has to be for the pins of a root to be understood with it.
+struct PinEpoch {
+    // The name that the first state file of these pins was given.
+    std::array<std::uint8_t, 16> instance{};
+    // The least sequence number.
+    std::uint64_t sequence = 0;
+
+    bool operator==(const PinEpoch&) const = default;
+};
+
+// Holds the root locked against other exporters.
+class PinRoot {
+  public:
+    // Makes the folder. Fails where no BPF filesystem is, and, with EWOULDBLOCK as the error's code, when
+    // another exporter uses it.
+    static Result<PinRoot> open(const std::string& path);
+
+    // Of an interface; made when something is pinned there. `path_in_root` is PinFolder::path() without the
+    // root, as it may be kept in files.
+    PinFolder interface(const NetworkInterface& interface) const;
+    PinFolder folder(std::string_view path_in_root) const { return root_.below(path_in_root); }
+    std::string path_in_root(const PinFolder& folder) const;
+
+    // None while there are no pins.
+    std::optional<PinEpoch> epoch() const;
+    Result<void> set_epoch(const PinEpoch& epoch);
+
+    // Every folder of a generation of programs, of all layouts, as a path in the root.
+    std::vector<std::string> generations() const;
+
+  private:
+    PinFolder root_{""};
+    UniqueFd lock_;
+    UniqueFd epoch_;
+};
+
+// One interface's pins as they are found, by whomever they were made.
+struct PinnedInterface {
+    PinFolder folder;
+    // Of the namespace, and the interface's index in it.
+    std::uint64_t netns_inode = 0;
+    std::uint64_t netns_cookie = 0;
+    unsigned index = 0;
+    // Whether the interface is there and has our programs.
+    bool attached = false;
+};
+
+// What is attached below `root`, for people. Takes no lock.
+std::vector<PinnedInterface> list_pinned(const std::string& root);
+
+// Detaches what is pinned in a generation's folder and removes it: filters and a qdisc of ours by name of the
+// interface where its namespace still is, links by removing them.
+void detach_pinned(const PinFolder& generation, const std::vector<NetworkNamespace>& namespaces);
+
+// Detaches and removes all that any exporter has pinned below `root`. Returns how many interfaces there were.
+// Fails while an exporter runs on it.
+Result<std::size_t> detach_all(const std::string& root);
+
+}  // namespace pangolin

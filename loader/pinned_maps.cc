@@ -1,0 +1,59 @@
+#include "loader/pinned_maps.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <string>
+#include <string_view>
+
+#include "loader/bpf_error.h"
+
+namespace pangolin {
+namespace {
+
+// Read-only once it is loaded, and part of the programs: each process has its own.
+bool is_constant(const bpf_map* map) {
+    return bpf_map__is_internal(map) && std::string_view(bpf_map__name(map)).ends_with(".rodata");
+}
+
+bool is_of_kind(const bpf_map* map, int fd) {
+    bpf_map_info info{};
+    std::uint32_t length = sizeof info;
+    return bpf_map_get_info_by_fd(fd, &info, &length) == 0 &&
+           info.type == static_cast<std::uint32_t>(bpf_map__type(map)) &&
+           info.key_size == bpf_map__key_size(map) && info.value_size == bpf_map__value_size(map) &&
+           info.map_flags == bpf_map__map_flags(map);
+}
+
+}  // namespace
+
+Result<void> pin_maps(bpf_object* object, const PinFolder& pins) {
+    const bpf_map* map = nullptr;
+    bpf_object__for_each_map(map, object) {
+        if (is_constant(map))
+            continue;
+        if (auto pinned = pins.pin(bpf_map__fd(map), bpf_map__name(map)); !pinned)
+            return pinned;
+    }
+    return {};
+}
+
+Result<bool> reuse_pinned_maps(bpf_object* object, const PinFolder& pins) {
+    bool all = true;
+    bpf_map* map = nullptr;
+    bpf_object__for_each_map(map, object) {
+        if (is_constant(map))
+            continue;
+        const UniqueFd pinned = pins.open(bpf_map__name(map));
+        if (!pinned || !is_of_kind(map, pinned.get())) {
+            all = false;
+            continue;
+        }
+        if (const int error = bpf_map__reuse_fd(map, pinned.get()); error != 0)
+            return bpf_failure(-error,
+                               "cannot use the BPF map '" + std::string(bpf_map__name(map)) + "' again");
+    }
+    return all;
+}
+
+}  // namespace pangolin

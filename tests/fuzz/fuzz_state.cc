@@ -1,0 +1,24 @@
+// The state file's header and checksum, and what its payload may hold when they are right.
+#include <cstddef>
+#include <cstdint>
+
+#include "userspace/state/interface_state.h"
+#include "userspace/state/ledger_state.h"
+#include "userspace/state/state_file.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    using namespace pangolin;
+    const std::span<const std::uint8_t> bytes(data, size);
+    static_cast<void>(StateFile::parse(bytes));
+    Ledger ledger;
+    ArchiveReader reader(bytes);
+    static_cast<void>(reader.blocks([&](std::uint32_t kind, ArchiveReader& block) {
+        if (read_ledger_block(static_cast<StateBlock>(kind), block, ledger))
+            return;
+        InterfaceState interface;
+        block(interface);
+    }));
+    ArchiveWriter writer;
+    write_ledger(writer, ledger);
+    return 0;
+}

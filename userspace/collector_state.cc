@@ -1,0 +1,129 @@
+// Collector over the end of its process.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <set>
+
+#include "userspace/collector.h"
+#include "userspace/state/ledger_state.h"
+
+namespace pangolin {
+namespace {
+
+Error unreadable() {
+    return {"the state file has parts that this version does not understand",
+            "Totals of these begin anew; an exporter of a newer version may have written it.", 0};
+}
+
+}  // namespace
+
+MonitorKeeping Collector::keeping() {
+    if (!options_.persistence)
+        return {};
+    return {.pins = options_.persistence->pins(), .write_state = [this] { write_state(WriteReason::change); }};
+}
+
+void Collector::restore() {
+    if (!options_.persistence)
+        return;
+    const auto content = options_.persistence->read();
+    if (!content)
+        return;
+    std::vector<InterfaceState> interfaces;
+    ArchiveReader reader(*content);
+    const bool complete = reader.blocks([&](std::uint32_t kind, ArchiveReader& block) {
+        if (read_ledger_block(static_cast<StateBlock>(kind), block, ledger_) ||
+            kind != static_cast<std::uint32_t>(StateBlock::interface))
+            return;
+        block(interfaces.emplace_back());
+        if (!block.ok())
+            interfaces.pop_back();
+    });
+    if (!complete)
+        spdlog::warn("{}", unreadable().message());
+    if (!options_.persistence->pins_understood())
+        return;
+    for (const InterfaceState& state : interfaces) {
+        auto monitor = InterfaceMonitor::restore(state, options_.limits, keeping(), ledger_);
+        if (monitor)
+            paused_.push_back(std::move(*monitor));
+        else
+            spdlog::warn("{}: what was counted since the exporter's last end is lost: {}",
+                         state.interface.name, monitor.error().message());
+    }
+}
+
+void Collector::resume_paused(const std::vector<WireGuardInterface>& found) {
+    if (paused_.empty())
+        return;
+    while (!paused_.empty()) {
+        std::unique_ptr<InterfaceMonitor> monitor = std::move(paused_.back());
+        paused_.pop_back();
+        const auto same = std::ranges::find_if(found, [&](const WireGuardInterface& interface) {
+            return interface.same_as(monitor->interface());
+        });
+        // It is written down while it resumes.
+        monitors_.push_back(std::move(monitor));
+        InterfaceMonitor& resumed = *monitors_.back();
+        const auto result = same == found.end()
+                                ? failure("the interface is gone")
+                                : resumed.resume(*same, options_.attach, options_.handshakes, ledger_);
+        if (result) {
+            attached_once_ = true;
+            continue;
+        }
+        spdlog::info("{} in network namespace {}: {}", resumed.interface().name,
+                     resumed.interface().netns.name, result.error().what);
+        end_monitor(resumed);
+        monitors_.pop_back();
+    }
+    write_state(WriteReason::change);
+}
+
+void Collector::write_state(WriteReason reason) {
+    if (options_.persistence) {
+        ArchiveWriter writer;
+        write_ledger(writer, ledger_);
+        const auto write = [&](const std::unique_ptr<InterfaceMonitor>& monitor) {
+            // Those that are ended are being removed from the list.
+            if (!monitor || !monitor->loaded())
+                return;
+            writer.block(static_cast<std::uint32_t>(StateBlock::interface),
+                         [&](ArchiveWriter& block) { block(monitor->state(ledger_)); });
+        };
+        std::ranges::for_each(monitors_, write);
+        std::ranges::for_each(paused_, write);
+        options_.persistence->write(writer, reason);
+    }
+    for (const auto& monitor : monitors_) {
+        if (monitor)
+            monitor->forget_written();
+    }
+    for (TrafficProgram& program : ended_programs_)
+        program.unpin();
+    ended_programs_.clear();
+}
+
+// Those of a state file that is lost, or of a process that was killed between pinning and writing.
+void Collector::remove_unknown_pins() {
+    if (pins_looked_through_ || !paused_.empty() || !options_.persistence)
+        return;
+    pins_looked_through_ = true;
+    const PinRoot* const pins = options_.persistence->pins();
+    if (pins == nullptr)
+        return;
+    std::set<std::string> known;
+    for (const auto& monitor : monitors_)
+        known.insert(monitor->state(ledger_).pins);
+    std::vector<NetworkNamespace> namespaces;
+    for (const std::string& path : pins->generations()) {
+        if (known.contains(path))
+            continue;
+        if (namespaces.empty())
+            namespaces = find_network_namespaces("auto").value_or(std::vector<NetworkNamespace>{});
+        spdlog::debug("removing {}, which nobody knows", path);
+        detach_pinned(pins->folder(path), namespaces);
+    }
+}
+
+}  // namespace pangolin

@@ -1,0 +1,29 @@
+// The ledger in the state file.
+#pragma once
+
+#include <cstdint>
+
+#include "userspace/ledger.h"
+#include "userspace/state/archive.h"
+
+namespace pangolin {
+
+// Kinds of blocks of the state file; numbers stay.
+enum class StateBlock : std::uint32_t {
+    site = 1,
+    client = 2,
+    resource = 3,
+    target = 4,
+    backend = 5,
+    tunnel_readings = 6,
+    interface = 7,
+};
+
+// All totals, and what decides whether a site has come back. Readings of peers that are watched are theirs, and
+// come with their interface.
+void write_ledger(ArchiveWriter& writer, Ledger& ledger);
+
+// Reads a block of write_ledger() into an empty ledger; false for a block of another kind.
+bool read_ledger_block(StateBlock kind, ArchiveReader& reader, Ledger& ledger);
+
+}  // namespace pangolin
