@@ -102,6 +102,10 @@ void Collector::start() {
         // Scrapes come already.
         const std::lock_guard lock(mutex_);
         sockets_.attach(options_.http);
+        if (sockets_.http().observes_control_plane()) {
+            ArchiveReader reader(kept_control_plane_);
+            sockets_.http().restore(reader);
+        }
     }
     if (options_.sites)
         refresh_sites();
@@ -439,7 +443,6 @@ std::shared_ptr<const Snapshot> Collector::collect() {
     auto snapshot = std::make_shared<Snapshot>();
     const std::lock_guard lock(mutex_);
     poll();
-    write_state(WriteReason::publishing);
     snapshot->time = std::chrono::system_clock::now();
     snapshot->directory = sites_->directory();
     for (const std::string_view feature : feature_names)
@@ -455,6 +458,8 @@ std::shared_ptr<const Snapshot> Collector::collect() {
         snapshot->sources.push_back(sites_state_.status());
     for (const auto& part : options_.parts)
         part->describe(*snapshot);
+    // After all was described: what is counted meanwhile may be in the state, but not the other way round.
+    write_state(WriteReason::publishing);
     snapshot->collection_seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     collections_seconds_ += snapshot->collection_seconds;

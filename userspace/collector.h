@@ -72,6 +72,8 @@ class Collector {
 
     void restore();
     MonitorKeeping keeping();
+    void restore_part(ArchiveReader& block);
+    void write_parts(ArchiveWriter& writer);
     void resume_paused(const std::vector<WireGuardInterface>& found);
     // Writes down all totals and what kernel elements they come from, and then lets go of what is final.
     void write_state(WriteReason reason);
@@ -113,6 +115,8 @@ class Collector {
     // Of monitors that have ended, until that is written down.
     std::vector<TrafficProgram> ended_programs_;
     bool pins_looked_through_ = false;
+    // Of the control plane before, until its programs are attached, and for good where they cannot be.
+    std::vector<std::uint8_t> kept_control_plane_;
     // Interfaces were looked for, successfully.
     bool looked_ = false;
     Ledger ledger_;

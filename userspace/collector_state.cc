@@ -10,6 +10,9 @@
 namespace pangolin {
 namespace {
 
+// As SnapshotPart::kept_as().
+constexpr std::string_view control_plane = "control_plane";
+
 Error unreadable() {
     return {"the state file has parts that this version does not understand",
             "Totals of these begin anew; an exporter of a newer version may have written it.", 0};
@@ -32,8 +35,11 @@ void Collector::restore() {
     std::vector<InterfaceState> interfaces;
     ArchiveReader reader(*content);
     const bool complete = reader.blocks([&](std::uint32_t kind, ArchiveReader& block) {
-        if (read_ledger_block(static_cast<StateBlock>(kind), block, ledger_) ||
-            kind != static_cast<std::uint32_t>(StateBlock::interface))
+        if (read_ledger_block(static_cast<StateBlock>(kind), block, ledger_))
+            return;
+        if (kind == static_cast<std::uint32_t>(StateBlock::part))
+            restore_part(block);
+        if (kind != static_cast<std::uint32_t>(StateBlock::interface))
             return;
         block(interfaces.emplace_back());
         if (!block.ok())
@@ -51,6 +57,36 @@ void Collector::restore() {
             spdlog::warn("{}: what was counted since the exporter's last end is lost: {}",
                          state.interface.name, monitor.error().message());
     }
+}
+
+void Collector::restore_part(ArchiveReader& block) {
+    std::string name;
+    block(name);
+    if (name == control_plane)
+        kept_control_plane_.assign(block.rest().begin(), block.rest().end());
+    for (const auto& part : options_.parts) {
+        if (!name.empty() && part->kept_as() == name)
+            part->restore(block);
+    }
+}
+
+void Collector::write_parts(ArchiveWriter& writer) {
+    const auto write = [&](std::string_view name, auto content) {
+        writer.block(static_cast<std::uint32_t>(StateBlock::part), [&](ArchiveWriter& block) {
+            block(std::string(name));
+            content(block);
+        });
+    };
+    for (const auto& part : options_.parts) {
+        if (!part->kept_as().empty())
+            write(part->kept_as(), [&](ArchiveWriter& block) { part->save(block); });
+    }
+    write(control_plane, [&](ArchiveWriter& block) {
+        if (sockets_.http().observes_control_plane())
+            sockets_.http().save(block);
+        else
+            block.append(kept_control_plane_);
+    });
 }
 
 void Collector::resume_paused(const std::vector<WireGuardInterface>& found) {
@@ -84,6 +120,7 @@ void Collector::write_state(WriteReason reason) {
     if (options_.persistence) {
         ArchiveWriter writer;
         write_ledger(writer, ledger_);
+        write_parts(writer);
         const auto write = [&](const std::unique_ptr<InterfaceMonitor>& monitor) {
             // Those that are ended are being removed from the list.
             if (!monitor || !monitor->loaded())

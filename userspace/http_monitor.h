@@ -43,6 +43,12 @@ class HttpMonitor {
     // Targets that have no connections any more.
     void forget(const std::vector<std::uint32_t>& indexes);
 
+    // Pangolin's control plane over the end of a process; after attach(). Nothing is written where it is not
+    // observed.
+    bool observes_control_plane() const { return control_plane_ != nullptr; }
+    void save(ArchiveWriter& writer) const { control_plane_->save(writer); }
+    void restore(ArchiveReader& reader) { control_plane_->restore(reader); }
+
     // Adds to the attachments and features of `snapshot`, and the counts of what was not looked into.
     void describe(Snapshot& snapshot) const;
 

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <memory>
+#include <string_view>
 
 #include "userspace/metadata/site_directory.h"
 #include "userspace/snapshot.h"
+#include "userspace/state/archive.h"
 
 namespace pangolin {
 
@@ -22,6 +24,12 @@ class SnapshotPart {
     virtual void sites_changed(const std::shared_ptr<const SiteDirectory>& directory) {
         static_cast<void>(directory);
     }
+    // What its counts need to go on in the next process, under a name that is its own in the state file; empty for
+    // a part that counts nothing. restore() comes before start(), and what it cannot read leaves the part as it
+    // was. From any thread.
+    virtual std::string_view kept_as() const { return {}; }
+    virtual void save(ArchiveWriter& writer) const { static_cast<void>(writer); }
+    virtual void restore(ArchiveReader& reader) { static_cast<void>(reader); }
     // Adds its fields and the states of its sources. From any thread; waits for nothing but a short lock.
     virtual void describe(Snapshot& snapshot) const = 0;
 };

@@ -45,6 +45,8 @@ class SocketMonitor {
     void poll(const SiteIndex* sites, const std::vector<CountedTunnels>& tunnels, Ledger& ledger,
               std::chrono::steady_clock::time_point now);
 
+    HttpMonitor& http() { return http_; }
+
     SocketLosses losses() const { return program_ ? program_->lost() : SocketLosses{}; }
     // Targets beyond max_targets.
     std::uint64_t refused_targets() const { return accounting_.refused(); }

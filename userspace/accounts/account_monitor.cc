@@ -70,6 +70,8 @@ bool AccountMonitor::read(Database& database, const Schema& schema) {
     }
     const std::lock_guard lock(mutex_);
     published_ = std::make_shared<const AccountCounts>(counts_);
+    kept_counts_ = counts_;
+    kept_last_blueprint_ = last_blueprint_;
     if (counts_.blueprints)
         blueprints_ = counts_.blueprints;
     state_.succeeded();
@@ -80,6 +82,39 @@ void AccountMonitor::unavailable(const Error& error) {
     lose_counts();
     const std::lock_guard lock(mutex_);
     state_.failed_with(error);
+}
+
+template <class Archive>
+void fields(Archive& archive, BlueprintCounts& blueprints) {
+    archive(blueprints.succeeded, blueprints.failed);
+}
+
+namespace {
+
+template <class Archive>
+void archive_counts(Archive& archive, AccountCounts& counts, std::optional<std::int64_t>& last_blueprint) {
+    archive(counts.issued, counts.ended, counts.refreshed, counts.blueprints, last_blueprint);
+}
+
+}  // namespace
+
+void AccountMonitor::save(ArchiveWriter& writer) const {
+    const std::lock_guard lock(mutex_);
+    AccountCounts counts = kept_counts_;
+    auto last_blueprint = kept_last_blueprint_;
+    archive_counts(writer, counts, last_blueprint);
+}
+
+void AccountMonitor::restore(ArchiveReader& reader) {
+    AccountCounts counts;
+    std::optional<std::int64_t> last_blueprint;
+    archive_counts(reader, counts, last_blueprint);
+    if (!reader.ok())
+        return;
+    const std::lock_guard lock(mutex_);
+    counts_ = kept_counts_ = counts;
+    last_blueprint_ = kept_last_blueprint_ = last_blueprint;
+    blueprints_ = counts.blueprints;
 }
 
 void AccountMonitor::lose_counts() {

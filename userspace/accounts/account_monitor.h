@@ -31,6 +31,11 @@ class AccountMonitor final : public SnapshotPart, public DatabaseReading {
 
     void start() override {}
     void describe(Snapshot& snapshot) const override;
+    // Sessions themselves are not kept, they are people's: those that come or go until the next process begins
+    // are not counted.
+    std::string_view kept_as() const override { return "accounts"; }
+    void save(ArchiveWriter& writer) const override;
+    void restore(ArchiveReader& reader) override;
 
     bool read(Database& database, const Schema& schema) override;
     void unavailable(const Error& error) override;
@@ -56,6 +61,9 @@ class AccountMonitor final : public SnapshotPart, public DatabaseReading {
     std::shared_ptr<const AccountCounts> published_;
     // The last ones that were known.
     std::optional<BlueprintCounts> blueprints_;
+    // As of the last reading that succeeded.
+    AccountCounts kept_counts_;
+    std::optional<std::int64_t> kept_last_blueprint_;
     SourceState state_{"accounts"};
 };
 

@@ -68,6 +68,31 @@ CertificateSnapshot CertificateLedger::snapshot() const {
     return published_;
 }
 
+template <class Archive>
+void fields(Archive& archive, CertificateLedger::Failure& failure) {
+    archive(failure.failed, failure.attempt);
+}
+
+void CertificateLedger::save(ArchiveWriter& writer) const {
+    const std::lock_guard lock(mutex_);
+    writer(events_, file_.read_once, file_.identities, rows_.read_once, rows_.identities, failures_);
+}
+
+void CertificateLedger::restore(ArchiveReader& reader) {
+    CertificateEventCounts events;
+    Source file;
+    Source rows;
+    std::map<std::string, Failure> failures;
+    reader(events, file.read_once, file.identities, rows.read_once, rows.identities, failures);
+    if (!reader.ok())
+        return;
+    const std::lock_guard lock(mutex_);
+    events_ = std::move(events);
+    file_ = std::move(file);
+    rows_ = std::move(rows);
+    failures_ = std::move(failures);
+}
+
 // Events of a domain that `owner` knows are the owner's to tell.
 void CertificateLedger::set(Source& source, std::vector<Certificate> certificates, const Source* owner) {
     Identities identities;

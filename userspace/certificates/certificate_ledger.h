@@ -11,6 +11,7 @@
 
 #include "userspace/certificates/certificate.h"
 #include "userspace/certificates/certificate_snapshot.h"
+#include "userspace/state/archive.h"
 
 namespace pangolin {
 
@@ -41,6 +42,10 @@ class CertificateLedger {
 
     CertificateSnapshot snapshot() const;
 
+    // Events, and the last word of each source: what changes until the next process begins is an event of that.
+    void save(ArchiveWriter& writer) const;
+    void restore(ArchiveReader& reader);
+
   private:
     using Identities = std::map<std::string, std::array<std::uint8_t, 32>>;
     struct Source {
@@ -53,6 +58,8 @@ class CertificateLedger {
         bool failed = false;
         std::int64_t attempt = 0;
     };
+    template <class Archive>
+    friend void fields(Archive& archive, Failure& failure);
 
     void set(Source& source, std::vector<Certificate> certificates, const Source* owner);
     void count_failures(const std::vector<CertificateRow>& rows);

@@ -20,6 +20,9 @@ class CertificateMonitor final : public SnapshotPart {
 
     void start() override;
     void describe(Snapshot& snapshot) const override;
+    std::string_view kept_as() const override { return "certificates"; }
+    void save(ArchiveWriter& writer) const override { ledger_.save(writer); }
+    void restore(ArchiveReader& reader) override { ledger_.restore(reader); }
 
   private:
     CertificateLedger ledger_;

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 
 #include "bpf/shared/http.h"
 #include "loader/pangolin_process.h"
@@ -38,6 +39,8 @@ class ControlAccounts {
     void forget_websockets();
 
     ControlCounts counts() const;
+    // Counts of a process before this one, to be gone on from.
+    void set_counts(ControlCounts counts) { counts_ = std::move(counts); }
 
     // Newt names its key with the first message; a key that is new needs the directory to be read again.
     static constexpr std::chrono::seconds patience_for_site{60};

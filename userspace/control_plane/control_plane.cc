@@ -115,4 +115,29 @@ void ControlPlane::describe(Snapshot& snapshot) const {
     snapshot.sources.push_back(state_.status());
 }
 
+// What counts WebSockets that are open does not outlive them.
+template <class Archive>
+void fields(Archive& archive, ControlCounts& counts) {
+    archive(counts.ui_requests, counts.integration_requests, counts.integration_durations, counts.sign_ins,
+            counts.sign_in_durations, counts.sign_in_failures, counts.tokens_issued, counts.tokens_revoked,
+            counts.token_refreshes, counts.provider_syncs, counts.provider_errors,
+            counts.configuration_reloads, counts.hole_punches, counts.background_jobs, counts.session_checks,
+            counts.session_check_durations, counts.websocket_connections, counts.websocket_messages,
+            counts.limited_requests, counts.unfollowed_websockets);
+}
+
+void ControlPlane::save(ArchiveWriter& writer) const {
+    const std::lock_guard lock(mutex_);
+    writer(accounts_.counts());
+}
+
+void ControlPlane::restore(ArchiveReader& reader) {
+    ControlCounts counts;
+    reader(counts);
+    if (!reader.ok())
+        return;
+    const std::lock_guard lock(mutex_);
+    accounts_.set_counts(std::move(counts));
+}
+
 }  // namespace pangolin

@@ -16,6 +16,7 @@
 #include "userspace/metadata/site_directory.h"
 #include "userspace/snapshot.h"
 #include "userspace/source_state.h"
+#include "userspace/state/archive.h"
 
 namespace pangolin {
 
@@ -37,6 +38,9 @@ class ControlPlane {
     void sites_changed(const std::shared_ptr<const SiteDirectory>& directory);
     // Adds the counts, and the source "pangolin": up while there is a Pangolin whose events can be read.
     void describe(Snapshot& snapshot) const;
+    // What has been counted so far, for the next process.
+    void save(ArchiveWriter& writer) const;
+    void restore(ArchiveReader& reader);
 
   private:
     void run(HttpProgram& program, const std::stop_token& stop);

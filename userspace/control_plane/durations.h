@@ -26,6 +26,11 @@ class Durations {
     std::uint64_t count() const;
 
   private:
+    template <class Archive>
+    friend void fields(Archive& archive, Durations& durations) {
+        archive(durations.buckets_, durations.sum_);
+    }
+
     Buckets buckets_{};
     std::chrono::nanoseconds sum_{};
 };

@@ -59,6 +59,44 @@ void HostMonitor::describe(Snapshot& snapshot) const {
     snapshot.host.plugins = published_.plugins;
 }
 
+namespace {
+
+// What of a HostSnapshot is counted here.
+template <class Archive, class Identity>
+void counts(Archive& archive, Identity& pangolin, HostSnapshot& published) {
+    archive(pangolin, published.pangolin_restarts, published.plugins);
+}
+
+}  // namespace
+
+template <class Archive>
+void fields(Archive& archive, ProcessIdentity& process) {
+    archive(process.pid, process.start_time);
+}
+
+template <class Archive>
+void fields(Archive& archive, PluginFetches& fetches) {
+    archive(fetches.succeeded, fetches.failed);
+}
+
+void HostMonitor::save(ArchiveWriter& writer) const {
+    const std::lock_guard lock(mutex_);
+    HostSnapshot published = published_;
+    auto pangolin = pangolin_;
+    counts(writer, pangolin, published);
+}
+
+void HostMonitor::restore(ArchiveReader& reader) {
+    HostSnapshot published;
+    std::optional<ProcessIdentity> pangolin;
+    counts(reader, pangolin, published);
+    if (!reader.ok())
+        return;
+    const std::lock_guard lock(mutex_);
+    published_ = std::move(published);
+    pangolin_ = pangolin;
+}
+
 void HostMonitor::look() {
     look_at_pangolin();
     look_at_traefik();
@@ -69,9 +107,9 @@ void HostMonitor::look_at_pangolin() {
     const auto found = find_pangolin_();
     if (!found)
         return;
+    const std::lock_guard lock(mutex_);
     const bool restarted = pangolin_ && *found != *pangolin_;
     pangolin_ = found;
-    const std::lock_guard lock(mutex_);
     if (!published_.pangolin_restarts)
         published_.pangolin_restarts = 0;
     *published_.pangolin_restarts += restarted ? 1 : 0;

@@ -38,6 +38,9 @@ class HostMonitor final : public SnapshotPart {
 
     void start() override;
     void describe(Snapshot& snapshot) const override;
+    std::string_view kept_as() const override { return "host"; }
+    void save(ArchiveWriter& writer) const override;
+    void restore(ArchiveReader& reader) override;
 
     // One look, as the thread does it.
     void look();
@@ -59,12 +62,12 @@ class HostMonitor final : public SnapshotPart {
                const std::function<bool(const TraefikPlugin&)>& good);
 
     FindPangolin find_pangolin_;
-    std::optional<ProcessIdentity> pangolin_;
     bool looked_before_ = false;
     // Traefiks by what is known of their plugins: null when that has been counted.
     std::map<ProcessIdentity, std::optional<Starting>> traefiks_;
 
     mutable std::mutex mutex_;
+    std::optional<ProcessIdentity> pangolin_;
     HostSnapshot published_;
     std::mutex wait_mutex_;
     std::condition_variable_any wake_;

@@ -84,12 +84,25 @@ void SqliteMonitor::describe(Snapshot& snapshot) const {
         snapshot.host.sqlite_connections = sqlite_connections(pangolin_->pid, path_);
     if (!program_ || !watched_)
         return;
-    const database_wait wait = program_->read();
     constexpr double nanoseconds_a_second = 1e9;
-    snapshot.host.database_wait_seconds =
-        static_cast<double>(wait.lock_ns + wait.sync_ns) / nanoseconds_a_second;
-    snapshot.lost_updates.push_back({"database_waits", "full", wait.lost});
+    snapshot.host.database_wait_seconds = static_cast<double>(waited()) / nanoseconds_a_second;
+    snapshot.lost_updates.push_back({"database_waits", "full", program_->read().lost});
     snapshot.add_attachments("tracepoint", 3);
+}
+
+std::uint64_t SqliteMonitor::waited() const {
+    const database_wait wait = program_ ? program_->read() : database_wait{};
+    return waited_before_ + wait.lock_ns + wait.sync_ns;
+}
+
+void SqliteMonitor::save(ArchiveWriter& writer) const {
+    const std::lock_guard lock(mutex_);
+    writer(waited());
+}
+
+void SqliteMonitor::restore(ArchiveReader& reader) {
+    const std::lock_guard lock(mutex_);
+    reader(waited_before_);
 }
 
 }  // namespace pangolin

@@ -26,6 +26,9 @@ class SqliteMonitor final : public SnapshotPart {
     // Attaches the program, where it can tell all of the time.
     void start() override;
     void describe(Snapshot& snapshot) const override;
+    std::string_view kept_as() const override { return "sqlite"; }
+    void save(ArchiveWriter& writer) const override;
+    void restore(ArchiveReader& reader) override;
 
     // The process that is Pangolin now, as HostMonitor finds it; to be told again and again, because the
     // database may be replaced.
@@ -33,7 +36,11 @@ class SqliteMonitor final : public SnapshotPart {
 
   private:
     const std::string path_;
+    // Nanoseconds, of processes before this one as well.
+    std::uint64_t waited() const;
+
     mutable std::mutex mutex_;
+    std::uint64_t waited_before_ = 0;
     std::optional<DatabaseWaitProgram> program_;
     std::optional<ProcessIdentity> pangolin_;
     // Whether there was ever something to watch.

@@ -42,6 +42,7 @@ class ArchiveWriter {
         const std::uint64_t length = bytes_.size() - length_at - sizeof(std::uint64_t);
         std::memcpy(bytes_.data() + length_at, &length, sizeof length);
     }
+    void append(std::span<const std::uint8_t> bytes) { bytes_.insert(bytes_.end(), bytes.begin(), bytes.end()); }
     std::span<const std::uint8_t> bytes() const { return bytes_; }
 
   private:
@@ -53,6 +54,12 @@ class ArchiveWriter {
     void write(const std::string& text) {
         write(std::uint64_t{text.size()});
         bytes_.insert(bytes_.end(), text.begin(), text.end());
+    }
+    template <class T, std::size_t Size>
+        requires(!PlainValue<T>)
+    void write(const std::array<T, Size>& values) {
+        for (const T& value : values)
+            write(value);
     }
     template <class T>
     void write(const std::vector<T>& values) {
@@ -99,6 +106,7 @@ class ArchiveReader {
     }
     bool ok() const { return ok_; }
     bool at_end() const { return bytes_.empty(); }
+    std::span<const std::uint8_t> rest() const { return bytes_; }
 
     // Calls `visit(kind, ArchiveReader&)` for each of the blocks that the rest consists of. False when it
     // does not, or when a visit left its reader not ok().
@@ -143,6 +151,12 @@ class ArchiveReader {
         const std::size_t size = count();
         text.assign(reinterpret_cast<const char*>(bytes_.data()), size);
         bytes_ = bytes_.subspan(size);
+    }
+    template <class T, std::size_t Size>
+        requires(!PlainValue<T>)
+    void read(std::array<T, Size>& values) {
+        for (T& value : values)
+            read(value);
     }
     template <class T>
     void read(std::vector<T>& values) {

@@ -17,6 +17,8 @@ enum class StateBlock : std::uint32_t {
     backend = 5,
     tunnel_readings = 6,
     interface = 7,
+    // With its name (SnapshotPart::kept_as()) before its own content.
+    part = 8,
 };
 
 // All totals, and what decides whether a site has come back. Readings of peers that are watched are theirs, and
