@@ -5,6 +5,8 @@
 
 #include "exporter/commands.h"
 #include "exporter/site_source.h"
+#include "loader/network_namespace.h"
+#include "loader/pin_root.h"
 #include "loader/preflight.h"
 #include "loader/wireguard_interface.h"
 #include "userspace/certificates/acme_watcher.h"
@@ -74,11 +76,34 @@ Finding inspect_certificates(const TraefikConfiguration& traefik) {
     return {FindingLevel::ok, "acme", fmt::format("{}: {} certificates", traefik.acme, *certificates)};
 }
 
+// What counts on while no exporter runs.
+std::vector<Finding> inspect_pins(const std::string& pin_dir) {
+    if (pin_dir.empty())
+        return {{FindingLevel::ok, "pins", "metrics.pin_dir is empty: counting ends with the exporter"}};
+    const auto namespaces =
+        find_network_namespaces("auto").value_or(std::vector<NetworkNamespace>{});
+    std::vector<Finding> findings;
+    for (const PinnedInterface& pinned : list_pinned(pin_dir)) {
+        const auto netns = std::ranges::find_if(namespaces, [&](const NetworkNamespace& each) {
+            return each.id.inode == pinned.netns_inode;
+        });
+        findings.push_back(
+            {FindingLevel::ok, "pins",
+             fmt::format("{}: interface {} in network namespace {}, {}", pinned.folder.path(), pinned.index,
+                         netns != namespaces.end() ? netns->name : "that is gone",
+                         pinned.attached ? "attached" : "not attached any more")});
+    }
+    if (findings.empty())
+        findings.push_back({FindingLevel::ok, "pins", "nothing is attached by way of " + pin_dir});
+    return findings;
+}
+
 }  // namespace
 
 int check(const CommandLine&, const Configuration& configuration) {
     std::vector<Finding> findings = inspect_host();
     std::ranges::move(inspect_interfaces(configuration.wireguard), std::back_inserter(findings));
+    std::ranges::move(inspect_pins(configuration.pin_dir), std::back_inserter(findings));
     findings.push_back(inspect_sites(configuration));
     if (!configuration.traefik.acme.empty())
         findings.push_back(inspect_certificates(configuration.traefik));

@@ -232,8 +232,11 @@ Result<NetworkHook> NetworkHook::adopt(const NetworkInterface& interface, const 
 
 Result<void> NetworkHook::adopt_clsact(const PinFolder& from, ProgramPair programs, const PinFolder& to) {
     attached_ = attached_of(interface_, from);
-    if (attached_.ingress == 0 || attached_.egress == 0)
+    if (attached_.ingress == 0 || attached_.egress == 0) {
+        // Half of it is no use to anybody.
+        remove_clsact_filters(interface_, attached_, false);
         return failure("nothing pinned in " + from.path() + " is attached to " + interface_.name, {}, ENOENT);
+    }
     if (from.below(created_qdisc).exists())
         if (auto noted = to.below(created_qdisc).create(); !noted)
             return noted;

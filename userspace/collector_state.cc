@@ -119,7 +119,7 @@ void Collector::resume_paused(const std::vector<WireGuardInterface>& found) {
 void Collector::write_state(WriteReason reason) {
     if (options_.persistence) {
         ArchiveWriter writer;
-        write_ledger(writer, ledger_);
+        write_ledger(writer, ledger_, sites_read_ ? sites_->directory().get() : nullptr);
         write_parts(writer);
         const auto write = [&](const std::unique_ptr<InterfaceMonitor>& monitor) {
             // Those that are ended are being removed from the list.

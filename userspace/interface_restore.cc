@@ -131,6 +131,10 @@ Result<void> InterfaceMonitor::resume(const WireGuardInterface& interface, HookM
         same_maps ? program_->resume(interface_) : resume_with_other_maps(ledger);
     if (!resumed)
         return resumed;
+    if ((mode == HookMode::tcx && program_->hook() != HookKind::tcx) ||
+        (mode == HookMode::clsact && program_->hook() != HookKind::clsact))
+        return failure("attached by " + std::string(to_string(program_->hook())) +
+                       " before, which metrics.wireguard.attach is not any more");
     watch_health(mode, handshakes);
     spdlog::info("counting on, on {} in network namespace {} ({} peers, {})", interface_.name,
                  interface_.netns.name, device_.peers.size(), to_string(program_->hook()));

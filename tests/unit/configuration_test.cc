@@ -49,6 +49,7 @@ void expect_defaults(const Configuration& configuration) {
     EXPECT_EQ(configuration.limits.max_peers, 16384U);
     EXPECT_EQ(configuration.limits.max_targets, 65536U);
     EXPECT_EQ(configuration.state_dir, "/var/lib/pangolin_exporter");
+    EXPECT_EQ(configuration.pin_dir, "/sys/fs/bpf/pangolin_exporter");
     EXPECT_EQ(configuration.pangolin.internal_port, 3001);
 }
 
@@ -87,6 +88,7 @@ metrics:
     prefer: [pangolin_tunnel_up]
   limits: { max_series: 1000, max_peers: 10, max_targets: "20" }
   state_dir: /run/state
+  pin_dir: ''
 )");
     ASSERT_TRUE(loaded) << loaded.error().message();
     const Configuration& configuration = loaded->configuration.value();
@@ -120,6 +122,7 @@ metrics:
     EXPECT_EQ(configuration.limits.max_peers, 10U);
     EXPECT_EQ(configuration.limits.max_targets, 20U);
     EXPECT_EQ(configuration.state_dir, "/run/state");
+    EXPECT_EQ(configuration.pin_dir, "");
     // Pangolin's own settings; what makes no sense there is Pangolin's business.
     EXPECT_EQ(configuration.pangolin.external_port, 4000);
     EXPECT_EQ(configuration.pangolin.internal_port, 4001);
@@ -294,6 +297,7 @@ const BadValue bad_values[] = {
     {"  limits: {max_peers: 9999999}", "2:23", "from 1 to 1048576", "digits"},
     {"  limits: {max_target: 1}", "2:12", "unknown key 'max_target'", "Did you mean 'max_targets'?"},
     {"  state_dir: var/lib", "2:14", "'var/lib' is not an absolute path", "'/'"},
+    {"  pin_dir: pins", "2:12", "'pins' is not an absolute path", "'/'"},
     {"  state_dir: ''", "2:14", "'' is not an absolute path", "'/'"},
     {"  a: b: c", "2:7", "not valid YAML", "indentation"},
     {"  port: [1", "3:1", "not valid YAML", "indentation"},

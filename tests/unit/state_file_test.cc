@@ -154,6 +154,33 @@ TEST(LedgerState, ComesBackAsItWas) {
               10);
 }
 
+TEST(LedgerState, LeavesOutWhatTheDirectoryDoesNotHaveAnyMore) {
+    Ledger before;
+    fill(before);
+    SiteDirectory directory;
+    directory.sites.resize(1);
+    directory.sites[0].site_id = "home";
+    directory.resources.resize(1);
+    directory.resources[0].resource_id = "web";
+    directory.targets.resize(1);
+    directory.targets[0].site = 0;
+    directory.targets[0].dialled = TargetAddress::make("100.89.128.4", 80);
+    directory.clients.resize(1);
+    directory.clients[0].client_id = "laptop";
+    before.resources.of("home", "gone");
+    before.resources.target("home", "web", "100.89.128.4:81");
+    before.resources.backend("home", "100.89.128.4:81");
+    before.clients["gone"];
+    ArchiveWriter writer;
+    write_ledger(writer, before, &directory);
+    Ledger after;
+    ASSERT_TRUE(read(writer.bytes(), after));
+    EXPECT_EQ(after.resources.resources().size(), 1);
+    EXPECT_EQ(after.resources.targets().size(), 1);
+    EXPECT_EQ(after.resources.backends().size(), 1);
+    EXPECT_EQ(after.clients.size(), 1);
+}
+
 TEST(LedgerState, PassesOverWhatItDoesNotKnow) {
     Ledger before;
     fill(before);

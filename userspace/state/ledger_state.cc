@@ -1,7 +1,10 @@
 #include "userspace/state/ledger_state.h"
 
 #include <concepts>
+#include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -74,8 +77,51 @@ void write_account(ArchiveWriter& writer, StateBlock kind, const Account& accoun
     writer.block(static_cast<std::uint32_t>(kind), [&](ArchiveWriter& block) { block(labels..., account); });
 }
 
-void write_resources(ArchiveWriter& writer, ResourceLedger& ledger) {
+using Labels = std::vector<std::string_view>;
+
+// The labels of accounts that the directory leads to.
+struct LiveAccounts {
+    std::set<Labels> of_targets;
+    std::set<std::string_view> clients;
+    // Keeps what the labels point into.
+    std::vector<std::string> backends;
+
+    explicit LiveAccounts(const SiteDirectory& directory) {
+        backends.reserve(directory.targets.size());
+        for (const Target& target : directory.targets) {
+            const std::string_view site_id = target.site
+                                                 ? std::string_view(directory.sites[*target.site].site_id)
+                                                 : unassigned_site_id;
+            const std::string_view resource_id = directory.resources[target.resource].resource_id;
+            of_targets.insert({site_id, resource_id});
+            if (!target.dialled)
+                continue;
+            const std::string_view backend = backends.emplace_back(target.dialled->to_string());
+            of_targets.insert({site_id, resource_id, backend});
+            of_targets.insert({backend, site_id});
+        }
+        for (const Client& client : directory.clients)
+            clients.insert(client.client_id);
+    }
+};
+
+Labels labels_of(const ResourceAccount& account) {
+    return {account.labels->site_id, account.labels->resource_id};
+}
+
+Labels labels_of(const TargetAccount& account) {
+    return {account.labels->site_id, account.labels->resource_id, account.labels->backend};
+}
+
+// The other way round than those of a resource, of which there may be one of the same name.
+Labels labels_of(const BackendAccount& account) {
+    return {account.labels->backend, account.labels->site_id};
+}
+
+void write_resources(ArchiveWriter& writer, ResourceLedger& ledger, const LiveAccounts* live) {
     ledger.for_each([&]<class Account>(const Account& account) {
+        if (live != nullptr && !live->of_targets.contains(labels_of(account)))
+            return;
         const auto& labels = *account.labels;
         if constexpr (std::same_as<Account, ResourceAccount>)
             write_account(writer, StateBlock::resource, account, labels.site_id, labels.resource_id);
@@ -108,13 +154,18 @@ void read_resources(StateBlock kind, ArchiveReader& reader, ResourceLedger& ledg
 
 }  // namespace
 
-void write_ledger(ArchiveWriter& writer, Ledger& ledger) {
+void write_ledger(ArchiveWriter& writer, Ledger& ledger, const SiteDirectory* directory) {
+    std::optional<LiveAccounts> live;
+    if (directory != nullptr)
+        live.emplace(*directory);
     ledger.sites.for_each([&](const SiteAccount& account) {
         write_account(writer, StateBlock::site, account, std::string(account.site_id));
     });
-    for (const auto& [client_id, traffic] : ledger.clients)
-        write_account(writer, StateBlock::client, traffic, client_id);
-    write_resources(writer, ledger.resources);
+    for (const auto& [client_id, traffic] : ledger.clients) {
+        if (!live || live->clients.contains(client_id))
+            write_account(writer, StateBlock::client, traffic, client_id);
+    }
+    write_resources(writer, ledger.resources, live ? &*live : nullptr);
     writer.block(static_cast<std::uint32_t>(StateBlock::tunnel_readings), [&](ArchiveWriter& block) {
         for (const auto& [key, reading] : ledger.sites.kept_readings())
             block(key, reading);
