@@ -16,23 +16,19 @@ static __always_inline void http_lose_outstanding(struct http_connection* c, enu
     if (is_service)
         http_send_exchange(key, c->answered, 0, 0);
     else
-        http_add_open(c->target, -(__s64)outstanding, 0);
+        http_drop_requests(key, 0);
     c->answered = c->asked;
     http_add_total(reason, outstanding);
 }
 
 /* They will never be answered. */
 static __always_inline void http_abort_outstanding(struct http_connection* c, bool is_service, __u64 key) {
-    __u32 outstanding = http_outstanding(c);
-
-    if (!outstanding)
+    if (!http_outstanding(c))
         return;
-    if (is_service) {
+    if (is_service)
         http_send_exchange(key, c->answered, 0, 0);
-    } else {
-        http_add_aborted(c->target, outstanding);
-        http_add_open(c->target, -(__s64)outstanding, 0);
-    }
+    else
+        http_drop_requests(key, 1);
     c->answered = c->asked;
 }
 
@@ -60,6 +56,7 @@ static __always_inline void http_reset_message(struct http_stream* s) {
     s->remaining = 0;
     s->word = 0;
     s->length = 0;
+    s->host = 0;
     s->status = 0;
     s->flags = 0;
     s->matched = 0;
@@ -80,11 +77,11 @@ static __always_inline void http_finish(struct http_connection* c, __u64 end, bo
         http_send_exchange(key, number, end - s->begin, status);
         return;
     }
-    http_add_open(c->target, -1, 0);
-    http_add_status(c->target, request->method, status);
-    http_add_size(c->target, end - s->begin);
+    http_add_open(request->target, -1, 0);
+    http_add_status(request->target, request->method, status);
+    http_add_size(request->target, end - s->begin);
     if (status != 101 && !(s->flags & HTTP_EVENT_STREAM))
-        http_add_duration(c->target, request->method, s->last_ns - request->started_ns);
+        http_add_duration(request->target, request->method, s->last_ns - request->started_ns);
 }
 
 /*
@@ -144,6 +141,7 @@ static __always_inline void http_begin_request(struct http_connection* c, __u8 f
     request->begin = s->position;
     request->method = HTTP_METHOD_OTHER;
     request->client_type = HTTP_CLIENT_NONE;
+    request->target = c->target;
     if (is_service)
         http_begin_texts(c);
     else
@@ -163,13 +161,15 @@ static __always_inline void http_begin_response(struct http_connection* c) {
     s->state = HTTP_STATUS;
 }
 
-static __always_inline void http_end_request_head(struct http_connection* c, bool is_service) {
+static __always_inline void http_end_request_head(struct http_connection* c, bool is_service, __u64 key) {
     struct http_stream* s = &c->stream[HTTP_REQUEST];
 
     http_pending_at(c, c->asked - 1)->method = s->method;
     s->head_ended = 1;
     if (is_service)
         http_choose_body(c);
+    else if (s->host)
+        http_find_owner(key);
     s->word = 0;
     s->matched = 0;
     /* RFC 9112 section 6.1 and 6.3: a request whose end cannot be told is answered with 400 at most. */
@@ -189,6 +189,7 @@ static __always_inline void http_end_request_head(struct http_connection* c, boo
 
 static __always_inline void http_upgrade(struct http_connection* c, bool is_service, __u64 key) {
     struct http_stream* s = &c->stream[HTTP_RESPONSE];
+    __u32 target = http_pending_at(c, c->answered)->target;
     __u32 flags = s->flags;
 
     http_finish(c, s->position, is_service, key);
@@ -201,7 +202,8 @@ static __always_inline void http_upgrade(struct http_connection* c, bool is_serv
         }
         c->stream[HTTP_REQUEST].state = HTTP_IGNORED;
         s->state = HTTP_IGNORED;
-        http_add_open(c->target, 0, 1);
+        c->target = target;
+        http_add_open(target, 0, 1);
         return;
     }
     http_become_opaque(c, flags & HTTP_TO_H2C ? HTTP_OPAQUE_H2C : HTTP_OPAQUE_TUNNEL, is_service, key);
@@ -214,6 +216,8 @@ static __always_inline void http_end_response_head(struct http_connection* c, bo
 
     s->word = 0;
     s->matched = 0;
+    if (is_service && s->status / 100 == 4)
+        http_want_body(c);
     if (s->status < 200) {
         if (s->status == 101)
             http_upgrade(c, is_service, key);

@@ -17,24 +17,25 @@
      (__u64)(f) << 40 | (__u64)(g) << 48 | (__u64)(h) << 56)
 
 /* Fields that matter, a byte each. */
-#define HTTP_FIELD_LENGTH (1ULL << 0)   /* content-length */
-#define HTTP_FIELD_CODING (1ULL << 8)   /* transfer-encoding */
-#define HTTP_FIELD_UPGRADE (1ULL << 16) /* upgrade */
-#define HTTP_FIELD_TYPE (1ULL << 24)    /* content-type */
-#define HTTP_FIELD_HOST (1ULL << 32)    /* host */
-#define HTTP_NAMES(a, b, c, d, e) HTTP_WORD(a, b, c, d, e, 0, 0, 0)
+#define HTTP_FIELD_LENGTH (1ULL << 0)     /* content-length */
+#define HTTP_FIELD_CODING (1ULL << 8)     /* transfer-encoding */
+#define HTTP_FIELD_UPGRADE (1ULL << 16)   /* upgrade */
+#define HTTP_FIELD_TYPE (1ULL << 24)      /* content-type */
+#define HTTP_FIELD_HOST (1ULL << 32)      /* host */
+#define HTTP_FIELD_FORWARDED (1ULL << 40) /* x-forwarded-host */
+#define HTTP_NAMES(a, b, c, d, e, f) HTTP_WORD(a, b, c, d, e, f, 0, 0)
 
 /* Row n has the n-th character of each of these names, the colon included. */
 static const __u64 http_field_names[32] = {
-    HTTP_NAMES('c', 't', 'u', 'c', 'h'), HTTP_NAMES('o', 'r', 'p', 'o', 'o'),
-    HTTP_NAMES('n', 'a', 'g', 'n', 's'), HTTP_NAMES('t', 'n', 'r', 't', 't'),
-    HTTP_NAMES('e', 's', 'a', 'e', ':'), HTTP_NAMES('n', 'f', 'd', 'n', 0),
-    HTTP_NAMES('t', 'e', 'e', 't', 0),   HTTP_NAMES('-', 'r', ':', '-', 0),
-    HTTP_NAMES('l', '-', 0, 't', 0),     HTTP_NAMES('e', 'e', 0, 'y', 0),
-    HTTP_NAMES('n', 'n', 0, 'p', 0),     HTTP_NAMES('g', 'c', 0, 'e', 0),
-    HTTP_NAMES('t', 'o', 0, ':', 0),     HTTP_NAMES('h', 'd', 0, 0, 0),
-    HTTP_NAMES(':', 'i', 0, 0, 0),       HTTP_NAMES(0, 'n', 0, 0, 0),
-    HTTP_NAMES(0, 'g', 0, 0, 0),         HTTP_NAMES(0, ':', 0, 0, 0),
+    HTTP_NAMES('c', 't', 'u', 'c', 'h', 'x'), HTTP_NAMES('o', 'r', 'p', 'o', 'o', '-'),
+    HTTP_NAMES('n', 'a', 'g', 'n', 's', 'f'), HTTP_NAMES('t', 'n', 'r', 't', 't', 'o'),
+    HTTP_NAMES('e', 's', 'a', 'e', ':', 'r'), HTTP_NAMES('n', 'f', 'd', 'n', 0, 'w'),
+    HTTP_NAMES('t', 'e', 'e', 't', 0, 'a'),   HTTP_NAMES('-', 'r', ':', '-', 0, 'r'),
+    HTTP_NAMES('l', '-', 0, 't', 0, 'd'),     HTTP_NAMES('e', 'e', 0, 'y', 0, 'e'),
+    HTTP_NAMES('n', 'n', 0, 'p', 0, 'd'),     HTTP_NAMES('g', 'c', 0, 'e', 0, '-'),
+    HTTP_NAMES('t', 'o', 0, ':', 0, 'h'),     HTTP_NAMES('h', 'd', 0, 0, 0, 'o'),
+    HTTP_NAMES(':', 'i', 0, 0, 0, 's'),       HTTP_NAMES(0, 'n', 0, 0, 0, 't'),
+    HTTP_NAMES(0, 'g', 0, 0, 0, ':'),         HTTP_NAMES(0, ':', 0, 0, 0, 0),
 };
 
 /* A one for each byte of `word` that is `c`. */
@@ -220,7 +221,14 @@ static __always_inline __u8 http_scan_name(struct http_stream* s, __u8 c) {
             return HTTP_VALUE_UPGRADE;
         case HTTP_FIELD_TYPE:
             return HTTP_VALUE_TYPE;
+        case HTTP_FIELD_FORWARDED:
+            s->flags |= HTTP_HAS_FORWARDED;
+            s->host = HTTP_HOST_BASIS;
+            return HTTP_VALUE_HOST;
         default:
+            if (s->flags & HTTP_HAS_FORWARDED)
+                return HTTP_SKIP;
+            s->host = HTTP_HOST_BASIS;
             return HTTP_VALUE_HOST;
     }
 }
@@ -338,6 +346,17 @@ static __always_inline __u8 http_scan_type(struct http_stream* s, __u8 c) {
     return HTTP_VALUE_TYPE;
 }
 
+/* The name in lower case, without a port behind it, and the first of a list. `matched`: it ended. */
+static __always_inline __u8 http_scan_host(struct http_stream* s, __u8 c) {
+    if (c == '\n')
+        return HTTP_LINE;
+    if (c == ':' || c == ',')
+        s->matched = 1;
+    if (!s->matched && c > ' ')
+        s->host = http_hash_host(s->host, http_lower(c));
+    return HTTP_VALUE_HOST;
+}
+
 /* RFC 9112 section 7.1. */
 static __always_inline __u8 http_scan_chunk_size(struct http_stream* s, __u8 c) {
     __u8 lower = http_lower(c);
@@ -440,7 +459,7 @@ static __always_inline __u8 http_scan_byte(struct http_stream* s, __u8 c, bool i
         case HTTP_VALUE_TYPE:
             return is_request ? HTTP_FAULT : http_scan_type(s, c);
         case HTTP_VALUE_HOST:
-            return c == '\n' ? HTTP_LINE : HTTP_VALUE_HOST;
+            return http_scan_host(s, c);
         case HTTP_CHUNK_SIZE:
             return http_scan_chunk_size(s, c);
         case HTTP_CHUNK_EXTENSION:
@@ -475,10 +494,11 @@ static __always_inline bool http_has_line_feed(__u64 bytes) {
 static __always_inline int http_scan(struct http_connection* c, __u32 size, bool is_request,
                                      bool is_service) {
     struct http_stream* s = &c->stream[is_request ? HTTP_REQUEST : HTTP_RESPONSE];
-    const __u64 wanted = !is_request
-                             ? HTTP_FIELD_LENGTH | HTTP_FIELD_CODING | HTTP_FIELD_UPGRADE | HTTP_FIELD_TYPE
-                         : is_service ? HTTP_FIELD_LENGTH | HTTP_FIELD_CODING | HTTP_FIELD_HOST
-                                      : HTTP_FIELD_LENGTH | HTTP_FIELD_CODING;
+    const __u64 wanted =
+        !is_request        ? HTTP_FIELD_LENGTH | HTTP_FIELD_CODING | HTTP_FIELD_UPGRADE | HTTP_FIELD_TYPE
+        : is_service       ? HTTP_FIELD_LENGTH | HTTP_FIELD_CODING | HTTP_FIELD_HOST
+        : http_tells_hosts ? HTTP_FIELD_LENGTH | HTTP_FIELD_CODING | HTTP_FIELD_HOST | HTTP_FIELD_FORWARDED
+                           : HTTP_FIELD_LENGTH | HTTP_FIELD_CODING;
 
     s->at = 0;
     s->filled = size;

@@ -139,6 +139,14 @@ static __always_inline void http_choose_body(struct http_connection* c) {
     service->wants_body = 1;
 }
 
+/* Why a request was refused stands only in the answer's body: {"data":null,...,"message":"..."}. */
+static __always_inline void http_want_body(struct http_connection* c) {
+    struct http_service* service = http_service_of(c);
+
+    if (service->texts_of == c->answered)
+        service->wants_body = 1;
+}
+
 static __always_inline void http_fill_event(struct http_event* event, const struct http_service* service,
                                             __u64 key, __u32 type) {
     *event = service->event;

@@ -59,8 +59,9 @@ enum {
     HTTP_EVENT_STREAM = 1 << 4,
     HTTP_TO_WEBSOCKET = 1 << 5,
     HTTP_TO_H2C = 1 << 6,
-    HTTP_MINOR_0 = 1 << 7, /* HTTP/1.0 */
-    HTTP_PREFACE = 1 << 8, /* of HTTP/2 (RFC 9113 section 3.4) */
+    HTTP_MINOR_0 = 1 << 7,       /* HTTP/1.0 */
+    HTTP_PREFACE = 1 << 8,       /* of HTTP/2 (RFC 9113 section 3.4) */
+    HTTP_HAS_FORWARDED = 1 << 9, /* X-Forwarded-Host: goes before Host */
 };
 
 enum http_mode { HTTP_MODE_HTTP, HTTP_MODE_WEBSOCKET, HTTP_MODE_OPAQUE };
@@ -80,7 +81,8 @@ struct http_pending {
     __u64 begin; /* position of its first byte */
     __u8 method;
     __u8 client_type;
-    __u8 reserved[6];
+    __u8 reserved[2];
+    __u32 target; /* that it counts for */
 };
 
 struct http_stream {
@@ -90,6 +92,7 @@ struct http_stream {
     __u64 word;         /* a number or short word while it is read */
     __u64 length;       /* of Content-Length */
     __u64 candidates;   /* fields that the name may still become, a byte each */
+    __u64 host;         /* of a request to a target, hashed; 0: it named none, or it does not matter */
     __u64 last_ns;      /* when the last new bytes passed */
     __u32 next;         /* sequence number of the byte at `position` */
     __u32 highest;      /* sequence number behind the last byte that passed */
@@ -113,7 +116,7 @@ struct http_stream {
 };
 
 struct http_connection {
-    __u32 target;
+    __u32 target; /* of its address; of a WebSocket the one that its request counted for */
     __u8 mode;
     __u8 reserved[3];
     /* Requests that began, and that ended: one is advanced by the requests' stream, the other by the
@@ -159,6 +162,17 @@ struct {
     __type(key, __u32);
     __type(value, struct http_target_counts);
 } http_targets SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, 16384);
+    __type(key, struct http_host_key);
+    __type(value, __u32);
+} http_hosts SEC(".maps");
+
+/* Whether it has an element: else the hosts of requests need not be read. */
+__u32 http_tells_hosts = 0;
 
 /* By enum http_loss, and behind them by enum http_opaque. */
 struct {
@@ -262,6 +276,44 @@ static __always_inline __u32 http_outstanding(const struct http_connection* conn
 static __always_inline struct http_pending* http_pending_at(struct http_connection* connection,
                                                             __u32 number) {
     return &connection->pending[number & (HTTP_PENDING - 1)];
+}
+
+/* The head of the last request was read: whose it is. */
+__noinline int http_find_owner(__u64 key) {
+    struct http_connection* c = bpf_map_lookup_elem(&http_connections, &key);
+    struct http_host_key host = {};
+    struct http_pending* request;
+    const __u32* owner;
+
+    if (!c || !http_outstanding(c))
+        return 0;
+    host.host = c->stream[HTTP_REQUEST].host;
+    host.target = c->target;
+    owner = bpf_map_lookup_elem(&http_hosts, &host);
+    if (!owner)
+        return 0;
+    request = http_pending_at(c, c->asked - 1);
+    http_add_open(request->target, -1, 0);
+    request->target = *owner;
+    http_add_open(request->target, 1, 0);
+    return 0;
+}
+
+/* The unanswered requests to a target will not be answered. */
+__noinline int http_drop_requests(__u64 key, __u32 are_aborted) {
+    struct http_connection* c = bpf_map_lookup_elem(&http_connections, &key);
+
+    for (int i = 0; i < HTTP_PENDING; i++) {
+        __u32 target;
+        if (!c || !http_outstanding(c))
+            return 0;
+        target = http_pending_at(c, c->answered)->target;
+        http_add_open(target, -1, 0);
+        if (are_aborted)
+            http_add_aborted(target, 1);
+        c->answered++;
+    }
+    return 0;
 }
 
 #endif /* PANGOLIN_BPF_HTTP_STATE_BPF_H */

@@ -165,7 +165,7 @@ static __always_inline int http_step(struct __sk_buff* skb, struct http_connecti
             break;
         case HTTP_HEAD_END:
             if (is_request)
-                http_end_request_head(c, is_service);
+                http_end_request_head(c, is_service, key);
             else
                 http_end_response_head(c, is_service, key);
             break;

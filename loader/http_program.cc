@@ -8,7 +8,9 @@
 #include <array>
 #include <cerrno>
 #include <iterator>
+#include <map>
 #include <set>
+#include <string_view>
 
 #include "http.skel.h"
 #include "loader/base/unique_fd.h"
@@ -46,6 +48,7 @@ void configure(http_bpf& skeleton, const HttpProgramOptions& options) {
     bpf_map__set_max_entries(maps.http_statuses, elements(options.max_targets, statuses_per_target));
     bpf_map__set_max_entries(maps.http_durations, elements(options.max_targets, durations_per_target));
     bpf_map__set_max_entries(maps.http_targets, std::max(options.max_targets, 1U));
+    bpf_map__set_max_entries(maps.http_hosts, std::max(options.max_targets, 1U));
     bpf_map__set_max_entries(maps.http_connections, std::max(options.max_connections, 1U));
     bpf_map__set_max_entries(maps.http_service_connections,
                              std::clamp(options.max_connections, 1U, max_service_connections));
@@ -64,6 +67,13 @@ Result<void> load(http_bpf& skeleton) {
     if (error != 0)
         return bpf_failure(-error, "cannot load the HTTP BPF programs");
     return {};
+}
+
+std::uint64_t hash_of(std::string_view host) {
+    std::uint64_t hash = HTTP_HOST_BASIS;
+    for (const char c : host)
+        hash = http_hash_host(hash, static_cast<std::uint8_t>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c));
+    return hash;
 }
 
 // A port's bit is set or cleared as a whole: other ports never are without theirs.
@@ -158,6 +168,29 @@ Result<void> HttpProgram::attach_to(const std::string& folder) {
 
 void HttpProgram::set_target_ports(const std::vector<std::uint16_t>& ports) {
     set_ports(skeleton_->bss->target_ports, ports);
+}
+
+Result<void> HttpProgram::set_hosts(const std::vector<HttpHost>& hosts) {
+    const int map = bpf_map__fd(skeleton_->maps.http_hosts);
+    std::map<std::pair<std::uint32_t, std::uint64_t>, std::uint32_t> wanted;
+    for (const HttpHost& host : hosts)
+        wanted.try_emplace({host.target, hash_of(host.name)}, host.owner);
+    std::erase_if(hosts_, [&](const http_host_key& key) {
+        return !wanted.contains({key.target, key.host}) && bpf_map_delete_elem(map, &key) == 0;
+    });
+    Result<void> result;
+    for (const auto& [place, owner] : wanted) {
+        const http_host_key key{.host = place.second, .target = place.first, .reserved = 0};
+        const bool is_new = std::ranges::none_of(hosts_, [&](const http_host_key& each) {
+            return each.target == key.target && each.host == key.host;
+        });
+        if (const int error = bpf_map_update_elem(map, &key, &owner, BPF_ANY); error != 0)
+            result = bpf_failure(-error, "cannot tell another host's requests apart");
+        else if (is_new)
+            hosts_.push_back(key);
+    }
+    __atomic_store_n(&skeleton_->bss->http_tells_hosts, hosts_.empty() ? 0U : 1U, __ATOMIC_RELAXED);
+    return result;
 }
 
 Result<void> HttpProgram::set_services(const std::vector<HttpServerPort>& services) {

@@ -41,6 +41,14 @@ struct HttpServerPort {
     auto operator<=>(const HttpServerPort&) const = default;
 };
 
+// A host whose requests to a target's address count for another target, one that shares the address.
+struct HttpHost {
+    std::uint32_t target = 0;  // the address's index, as its sockets have it
+    std::string name;          // in any case, without a port
+    std::uint32_t owner = 0;   // the index to count for
+    auto operator<=>(const HttpHost&) const = default;
+};
+
 struct HttpRequests {
     http_status_key key{};
     std::uint64_t requests = 0;
@@ -80,6 +88,9 @@ class HttpProgram {
     // The ports of HTTP targets. Packets of other ports are passed on at once: a port has to be here before
     // its connections are made, or they are counted from their next request on.
     void set_target_ports(const std::vector<std::uint16_t>& ports);
+    // Whose requests are told apart by the host that they name (X-Forwarded-Host, else Host). All others
+    // count for the target of their connection: names that are not here take no room.
+    Result<void> set_hosts(const std::vector<HttpHost>& hosts);
     // The services whose exchanges are events.
     Result<void> set_services(const std::vector<HttpServerPort>& services);
 
@@ -122,6 +133,7 @@ class HttpProgram {
     std::unique_ptr<HttpEventHandler> handler_;
     std::unique_ptr<ring_buffer, RingDeleter> ring_;
     std::vector<HttpServerPort> services_;
+    std::vector<http_host_key> hosts_;
 };
 
 }  // namespace pangolin

@@ -26,6 +26,8 @@ struct HttpExchanges {
                       static_cast<std::uint16_t>(status / 100)};
         requests[answer] += count;
     }
+    // Requests whose connection ended before their answer did.
+    std::uint64_t aborted = 0;
     // By enum http_method; without upgrades and event streams.
     std::map<std::uint16_t, Latency> durations;
 

@@ -86,6 +86,7 @@ void HttpMonitor::credit_targets(const SocketAccounting& accounting) {
         for (std::size_t bucket = 0; bucket < HTTP_SIZE_BUCKETS; ++bucket)
             sizes.bucket[bucket] += each.counts.size_bucket[bucket] - before.size_bucket[bucket];
         sizes.sum += each.counts.size_sum - before.size_sum;
+        accounts->target->http.aborted += each.counts.aborted - before.aborted;
         before = each.counts;
         ResourceAccount& resource = *accounts->resource;
         resource.http_requests = resource.http_requests.value_or(0) + at_least_0(each.counts.open_requests);
@@ -94,8 +95,11 @@ void HttpMonitor::credit_targets(const SocketAccounting& accounting) {
 }
 
 void HttpMonitor::follow(const SocketAccounting& accounting) {
-    if (program_)
-        program_->set_target_ports(accounting.http_ports());
+    if (!program_)
+        return;
+    program_->set_target_ports(accounting.http_ports());
+    if (const auto set = program_->set_hosts(accounting.http_hosts()); !set)
+        spdlog::warn("HTTP: {}", set.error().message());
 }
 
 void HttpMonitor::forget(const std::vector<std::uint32_t>& indexes) {

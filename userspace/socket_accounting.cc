@@ -35,6 +35,12 @@ std::uint64_t sum(const ConnectionErrors& errors) {
     return total;
 }
 
+// Traefik speaks it to the browser gateway, too, which is that of ssh, rdp and vnc resources.
+bool speaks_http(const DialledTarget& each) {
+    const std::string& protocol = each.resource->protocol;
+    return protocol != "tcp" && protocol != "udp" && each.target->method != "h2c";
+}
+
 }  // namespace
 
 SocketAccounting::Watched* SocketAccounting::watch(const Key& key) {
@@ -49,31 +55,47 @@ SocketAccounting::Watched* SocketAccounting::watch(const Key& key) {
     return &added->second;
 }
 
-void SocketAccounting::list(const DialledTarget& each, std::uint32_t netns, Ledger& ledger,
-                            std::vector<SocketTarget>& listed) {
-    if (each.target == nullptr || each.dialled.protocol != TargetProtocol::tcp)
-        return;
-    Watched* const watched = watch({each.dialled, netns});
+SocketAccounting::Watched* SocketAccounting::list(const DialledTarget& each, const Key& key, Ledger& ledger) {
+    Watched* const watched = watch(key);
     if (watched == nullptr) {
         ++refused_now_;
-        return;
+        return nullptr;
     }
     const std::string_view site_id = site_id_of(each);
     const std::string backend = each.target->dialled->to_string();
-    const bool local = each.site != nullptr && each.site->type == SiteType::local;
     watched->listing = listing_;
     watched->resource = &ledger.resources.of(site_id, each.resource->resource_id);
     watched->target = &ledger.resources.target(site_id, each.resource->resource_id, backend);
     watched->backend = &ledger.resources.backend(site_id, backend);
-    watched->local_site = local ? &ledger.sites.of(site_id).traffic : nullptr;
+    watched->http = speaks_http(each);
+    return watched;
+}
+
+void SocketAccounting::list(const TargetIndex& index, const DialledTarget& each, std::uint32_t netns,
+                            Ledger& ledger, std::vector<SocketTarget>& listed) {
+    if (each.target == nullptr || each.dialled.protocol != TargetProtocol::tcp)
+        return;
+    Watched* const watched = list(each, {each.dialled, netns}, ledger);
+    if (watched == nullptr)
+        return;
+    const bool local = each.site != nullptr && each.site->type == SiteType::local;
+    watched->local_site = local ? &ledger.sites.of(site_id_of(each)).traffic : nullptr;
     watched->raw_tcp = each.resource->protocol == "tcp";
-    watched->http = each.resource->protocol == "http" && each.target->method != "h2c";
     watched->resource->counted |= local;
     listed.push_back({.address = each.dialled.address,
                       .port = each.dialled.port,
                       .netns = netns,
                       .index = watched->index,
                       .http = watched->http});
+    if (!watched->http)
+        return;
+    for (const DialledTarget& other : index.sharing(each)) {
+        const std::string& domain = other.resource->domain;
+        if (!speaks_http(other) || domain.empty() || domain == each.resource->domain)
+            continue;
+        if (const Watched* const its = list(other, {each.dialled, netns, domain}, ledger))
+            http_hosts_.push_back({.target = watched->index, .name = domain, .owner = its->index});
+    }
 }
 
 std::vector<std::uint16_t> SocketAccounting::http_ports() const {
@@ -88,14 +110,15 @@ std::vector<std::uint16_t> SocketAccounting::http_ports() const {
 std::vector<SocketTarget> SocketAccounting::follow(const TargetIndex& index, std::span<const Tunnels> tunnels,
                                                    Ledger& ledger) {
     ++listing_;
+    http_hosts_.clear();
     const std::uint64_t refused_before = std::exchange(refused_now_, 0);
     std::vector<SocketTarget> listed;
     // Of what is dialled both ways the tunnels' goes before: the last one counts.
     for (const DialledTarget& each : index.of_local_sites())
-        list(each, 0, ledger, listed);
+        list(index, each, 0, ledger, listed);
     for (const Tunnels& interface : tunnels)
         for (const DialledTarget& each : index.in_tunnels(interface.key))
-            list(each, tunnels.size() > 1 ? interface.netns : 0, ledger, listed);
+            list(index, each, tunnels.size() > 1 ? interface.netns : 0, ledger, listed);
     if (refused_now_ > refused_before) {
         refused_ += refused_now_ - refused_before;
         spdlog::warn("connections of {} targets are not counted (HINT: Raise metrics.limits.max_targets.)",

@@ -7,9 +7,11 @@
 #include <map>
 #include <optional>
 #include <span>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "loader/http_program.h"
 #include "loader/socket_program.h"
 #include "userspace/ledger.h"
 #include "userspace/target_index.h"
@@ -58,6 +60,10 @@ class SocketAccounting {
 
     // Of HTTP targets, those included that are gone and may still have connections.
     std::vector<std::uint16_t> http_ports() const;
+    // Where HTTP resources share an address: what the host of a request says about whose it is. A domain is
+    // one resource's alone, so the path need not be looked at. What is not told apart is the first
+    // resource's: connections, and requests for other names (as those of a wildcard domain).
+    const std::vector<HttpHost>& http_hosts() const { return http_hosts_; }
 
     std::size_t size() const { return targets_.size(); }
     // Targets that found no room, counted each time that one more did not.
@@ -67,6 +73,8 @@ class SocketAccounting {
     struct Key {
         DialledAddress dialled;
         std::uint32_t netns = 0;
+        // Of a target that shares the address with another one, which has none; see http_hosts().
+        std::string host{};
         auto operator<=>(const Key&) const = default;
     };
     struct Counts {
@@ -97,7 +105,9 @@ class SocketAccounting {
     using Targets = std::map<Key, Watched>;
 
     Watched* watch(const Key& key);
-    void list(const DialledTarget& each, std::uint32_t netns, Ledger& ledger,
+    // Null when there is no room.
+    Watched* list(const DialledTarget& each, const Key& key, Ledger& ledger);
+    void list(const TargetIndex& index, const DialledTarget& each, std::uint32_t netns, Ledger& ledger,
               std::vector<SocketTarget>& listed);
     static void credit(Watched& watched, const socket_counts& now,
                        std::chrono::steady_clock::time_point time);
@@ -105,6 +115,7 @@ class SocketAccounting {
     std::uint32_t max_targets_;
     Targets targets_;
     std::unordered_map<std::uint32_t, Targets::iterator> by_index_;
+    std::vector<HttpHost> http_hosts_;
     std::uint32_t next_index_ = 1;
     std::uint64_t listing_ = 0;
     std::uint64_t refused_now_ = 0;

@@ -72,4 +72,25 @@ std::vector<DialledTarget> TargetIndex::of_local_sites() const {
     return result;
 }
 
+std::vector<DialledTarget> TargetIndex::sharing(const DialledTarget& first) const {
+    const auto key_of = [](const DialledTarget& each) -> const WireGuardKey* {
+        return each.site != nullptr && each.site->exit_node_public_key ? &*each.site->exit_node_public_key
+                                                                       : nullptr;
+    };
+    const bool local = first.site != nullptr && first.site->type == SiteType::local;
+    const WireGuardKey* const key = key_of(first);
+    std::vector<DialledTarget> result;
+    for (const DialledTarget& each :
+         std::ranges::equal_range(local ? local_ : tunnels_, first.dialled, {}, &DialledTarget::dialled)) {
+        const WireGuardKey* const other = key_of(each);
+        const bool elsewhere = key != nullptr && other != nullptr && *key != *other;
+        const bool is_known =
+            each.resource == first.resource ||
+            std::ranges::find(result, each.resource, &DialledTarget::resource) != result.end();
+        if (each.target != nullptr && !elsewhere && !is_known)
+            result.push_back(each);
+    }
+    return result;
+}
+
 }  // namespace pangolin

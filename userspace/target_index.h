@@ -48,6 +48,9 @@ class TargetIndex {
     std::vector<DialledTarget> in_tunnels(const WireGuardKey& interface_key) const;
     // The TCP targets of local sites, likewise.
     std::vector<DialledTarget> of_local_sites() const;
+    // Those of `first`'s address and kind that belong to other resources, in the order of preference: one of
+    // each resource.
+    std::vector<DialledTarget> sharing(const DialledTarget& first) const;
 
   private:
     // Those of one address in the order of preference.

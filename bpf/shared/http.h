@@ -89,6 +89,24 @@ struct http_target_counts {
 };
 PANGOLIN_STATIC_ASSERT(sizeof(struct http_target_counts) == 8 * (HTTP_SIZE_BUCKETS + 4), "no padding");
 
+/*
+ * Where several resources have targets at one address, the host that a request names tells whose it is: key
+ * of `http_hosts`, whose value (a __u32) is the index to count for. What it does not have counts for
+ * `target`.
+ */
+struct http_host_key {
+    __u64 host;   /* http_hash_host() over the name in lower case, without its port */
+    __u32 target; /* index of the address */
+    __u32 reserved;
+};
+PANGOLIN_STATIC_ASSERT(sizeof(struct http_host_key) == 16, "no padding");
+
+/* FNV-1a. */
+#define HTTP_HOST_BASIS 0xcbf29ce484222325ULL
+static inline __u64 http_hash_host(__u64 hash, __u8 c) {
+    return (hash ^ c) * 0x100000001b3ULL;
+}
+
 /* A service of Pangolin's own: the server's sockets with this local port in this network namespace. */
 struct http_service_key {
     __u32 netns_inode;
@@ -126,8 +144,9 @@ enum { HTTP_TARGET_BYTES = 256, HTTP_HOST_BYTES = 64, HTTP_BODY_BYTES = 128, HTT
 
 /*
  * One exchange. What is copied of it: the request target up to its query (never the query: it may hold
- * tokens), the Host field, and the beginning of a response's body for the routes whose outcome stands only
- * there (POST .../badger/verify-session). Texts are not terminated and may be cut.
+ * tokens), the Host field, and the beginning of a response's body where the outcome stands only there: for
+ * POST .../badger/verify-session, and of statuses 400 to 499 (Pangolin's `message`). Texts are not terminated
+ * and may be cut.
  */
 struct http_exchange {
     struct http_event event;

@@ -58,6 +58,19 @@ constexpr auto rows = std::to_array<Metric>({
                                            latency_bounds, duration.histogram().bucket,
                                            static_cast<double>(duration.histogram().sum_us) / 1e6);
          }},
+    {.name = "pangolin_resource_requests_aborted_total",
+     .type = MetricType::counter,
+     .labels = {"site_id", "resource_id", "backend"},
+     .help =
+         "HTTP requests whose connection to the backend ended before their answer did: the client gave them "
+         "up, or the backend did.",
+     .source = "H",
+     .emit =
+         [](const TargetAccount& target, const SnapshotView&, Samples& samples) {
+             if (!target.http.requests.empty() || target.http.aborted > 0)
+                 samples.add({target.labels->site_id, target.labels->resource_id, target.labels->backend},
+                             target.http.aborted);
+         }},
     {.name = "pangolin_backend_response_size_bytes",
      .type = MetricType::histogram,
      .unit = "bytes",

@@ -14,6 +14,8 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "loader/socket_program.h"
@@ -238,6 +240,86 @@ TEST_F(HttpProgramTest, CountsWebSocketsWhileTheyAreOpen) {
     expect_nothing_lost();
 }
 
+// By target, method and status.
+using OwnedRequests = std::map<std::tuple<std::uint32_t, int, int>, std::uint64_t>;
+
+TEST_F(HttpProgramTest, TellsTargetsAtOneAddressApartByHost) {
+    constexpr std::uint32_t other = 9;
+    ASSERT_TRUE(program_->set_hosts({{.target = index, .name = "Other.Example", .owner = other}}));
+    const auto ask_for = [](const std::string& fields) { return "GET / HTTP/1.1\r\n" + fields + "\r\n"; };
+    const auto open_of = [&](std::uint32_t target) {
+        for (const HttpTargetCounts& each : program_->read_targets())
+            if (each.target == target)
+                return std::pair(each.counts.open_requests, each.counts.open_websockets);
+        return std::pair(__s64{0}, __s64{0});
+    };
+    struct Case {
+        std::string fields;
+        std::uint32_t owner;
+    };
+    const std::vector<Case> cases{
+        {"Host: first.example\r\n", index},
+        {"Host: other.example\r\n", other},
+        {"host:OTHER.example:8080\r\n", other},
+        {"Host: other.example.\r\n", index},
+        {"Host: another.example\r\n", index},
+        {"Host: 10.0.0.1\r\nX-Forwarded-Host: other.example\r\n", other},
+        {"X-Forwarded-Host: other.example, first.example\r\nHost: first.example\r\n", other},
+        {"Host: other.example\r\nX-Forwarded-Host: first.example\r\n", index},
+        {"X-Host: other.example\r\n", index},
+        {"", index},
+    };
+    OwnedRequests expected;
+    Pair pair(target_port);
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+        const std::uint32_t owner = cases[i].owner;
+        pair.ask(ask_for(cases[i].fields));
+        EXPECT_EQ(open_of(owner).first, 1) << i;
+        EXPECT_EQ(open_of(owner == other ? index : other).first, 0) << i;
+        pair.answer(response(220 + static_cast<int>(i), "ok"));
+        expected[{owner, HTTP_METHOD_GET, 220 + static_cast<int>(i)}] = 1;
+    }
+    // Names that nobody has take no room.
+    for (int i = 0; i < 300; ++i) {
+        pair.ask(ask_for("Host: " + std::to_string(i) + ".example\r\n"));
+        pair.answer(response(404, ""));
+    }
+    expected[{index, HTTP_METHOD_GET, 404}] = 300;
+    // Two at once, one of each.
+    pair.ask(ask_for("Host: first.example\r\n") + ask_for("Host: other.example\r\n"));
+    EXPECT_EQ(open_of(index).first, 1);
+    EXPECT_EQ(open_of(other).first, 1);
+    pair.answer(response(301, "") + response(302, ""));
+    expected[{index, HTTP_METHOD_GET, 301}] = 1;
+    expected[{other, HTTP_METHOD_GET, 302}] = 1;
+    pair.ask(ask_for("Host: other.example\r\nUpgrade: websocket\r\n"));
+    pair.answer("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n");
+    expected[{other, HTTP_METHOD_GET, 101}] = 1;
+    EXPECT_EQ(open_of(other), std::pair(__s64{0}, __s64{1}));
+    pair.close();
+    EXPECT_EQ(open_of(other), std::pair(__s64{0}, __s64{0}));
+    EXPECT_EQ(open_of(index), std::pair(__s64{0}, __s64{0}));
+    // Cut off: each its own.
+    Pair cut(target_port);
+    cut.ask(ask_for("Host: first.example\r\n") + ask_for("Host: other.example\r\n"));
+    cut.close();
+    OwnedRequests found;
+    for (const HttpRequests& each : program_->read_requests())
+        found[{each.key.target, each.key.method, each.key.status}] = each.requests;
+    EXPECT_EQ(found, expected);
+    for (const HttpTargetCounts& each : program_->read_targets()) {
+        EXPECT_EQ(each.counts.aborted, 1U) << each.target;
+        EXPECT_EQ(each.counts.open_requests, 0) << each.target;
+    }
+    expect_nothing_lost();
+    // They share no more.
+    ASSERT_TRUE(program_->set_hosts({}));
+    Pair again(target_port);
+    again.ask(ask_for("Host: other.example\r\n"));
+    EXPECT_EQ(open_of(index).first, 1);
+    again.close();
+}
+
 TEST_F(HttpProgramTest, MeetsConnectionsThatExist) {
     program_->set_target_ports({});
     Pair pair(target_port);
@@ -264,22 +346,26 @@ TEST_F(HttpProgramTest, SendsExchangesOfServicesOnce) {
     pair.ask(
         "POST /api/v1/auth/login?secret=QUERY HTTP/1.1\r\nHost: pangolin.example:3000\r\nCookie: p=COOKIE\r\n"
         "Authorization: Bearer AUTHORIZATION\r\nContent-Length: 8\r\n\r\nPASSWORD");
-    pair.answer(response(401, "BODY"));
+    const std::string refusal = response(401, "{\"message\":\"wrong\"}");
+    pair.answer(refusal);
+    pair.ask("GET /api/v1/user HTTP/1.1\r\nHost: b\r\n\r\n");
+    pair.answer(response(200, "BODY"));
     pair.ask("POST /api/v1/badger/verify-session HTTP/1.1\r\nHost: b\r\nContent-Length: 2\r\n\r\n{}");
     pair.answer(response(200, "{\"data\":{\"valid\":true}}"));
     ASSERT_TRUE(program_->consume());
-    ASSERT_EQ(exchanges_.size(), 2U);
+    ASSERT_EQ(exchanges_.size(), 3U);
     const http_exchange& login = exchanges_[0];
     EXPECT_EQ(std::string(login.target, login.target_length), "/api/v1/auth/login");
     EXPECT_EQ(std::string(login.host, login.host_length), "pangolin.example:3000");
     EXPECT_EQ(login.method, HTTP_METHOD_POST);
     EXPECT_EQ(login.status, 401);
-    EXPECT_EQ(login.body_length, 0);
-    EXPECT_EQ(login.response_bytes, response(401, "BODY").size());
+    EXPECT_EQ(std::string(login.body, login.body_length), "{\"message\":\"wrong\"}");
+    EXPECT_EQ(login.response_bytes, refusal.size());
     EXPECT_EQ(login.event.service_port, service_port);
     EXPECT_EQ(login.event.peer_is_loopback, 1);
     EXPECT_GT(login.duration_ns, 0U);
-    const http_exchange& verified = exchanges_[1];
+    EXPECT_EQ(exchanges_[1].body_length, 0);
+    const http_exchange& verified = exchanges_[2];
     EXPECT_EQ(std::string(verified.body, verified.body_length), "{\"data\":{\"valid\":true}}");
     for (const char* const secret : {"QUERY", "COOKIE", "AUTHORIZATION", "PASSWORD", "BODY"})
         EXPECT_EQ(raw_.find(secret), std::string::npos) << secret;

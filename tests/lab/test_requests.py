@@ -110,6 +110,16 @@ class Requests(ResourceTest):
             self.assertEqual(expected[(resource.nice_id,)], 3 * len(MIX))
         self.expect_growth(REQUESTS, ("resource_id",), scraped, expected)
 
+    def test_two_resources_at_one_address(self) -> None:
+        """Told apart by the host that a visitor asks for, on connections that Traefik shares between them."""
+        stage = self.stage
+        scraped = self.exporter.scrape()
+        answered: collections.Counter = collections.Counter()
+        for resource in (stage.local_web, stage.local_again, stage.local_web, stage.local_again, stage.local_again):
+            answered.update(self.ask_all(resource, 1))
+        self.assertEqual(answered.total(), 5 * len(MIX))
+        self.expect_growth(REQUESTS, LABELS, scraped, {key: float(count) for key, count in answered.items()})
+
     def test_nothing_is_lost(self) -> None:
         self.ask_all(self.stage.web_1, 2)
         lost = {

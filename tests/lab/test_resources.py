@@ -4,7 +4,8 @@ at both ends of each tunnel, Traefik, lab_newt, nginx and the echoes.
 
 Definitions that are tested here: bytes of targets behind tunnels are inner IP bytes; those of a local site's targets
 are TCP payload of Traefik's sockets, as for pangolin_site_bandwidth_bytes_total. A target that two resources share is
-known by its address and port only: its bytes are counted once, for whichever of the two.
+known by its address and port only: its bytes are counted once, for whichever of the two. (Its requests are told
+apart: test_requests.py.)
 """
 
 from __future__ import annotations

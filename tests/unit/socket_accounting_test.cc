@@ -168,6 +168,47 @@ TEST(SocketAccounting, PayloadIsALocalSitesTraffic) {
     EXPECT_TRUE(host.ledger.resources.of("here", "web").counted);
 }
 
+TEST(SocketAccounting, HttpTargetsAtOneAddressAreToldApartByDomain) {
+    Host host;
+    SiteDirectory known = directory();
+    for (const char* id : {"shop", "terminal", "twin"}) {
+        Resource& resource = known.resources.emplace_back();
+        resource.resource_id = id;
+        resource.domain = std::string(id) + ".example";
+    }
+    known.resources[1].domain = "web.example";
+    known.resources[3].protocol = "ssh";
+    known.resources[4].domain = "web.example";
+    // At one address: a raw TCP one too, and twice the same resource. Another one alone.
+    known.targets = {target(1, 0, "10.0.0.1", 80), target(2, 0, "10.0.0.1", 80),
+                     target(2, 0, "10.0.0.1", 80), target(3, 0, "10.0.0.1", 80),
+                     target(4, 0, "10.0.0.1", 80), target(2, 0, "10.0.0.1", 81)};
+    host.follow(known);
+    ASSERT_EQ(host.listed.size(), 2U);
+    EXPECT_TRUE(host.listed[0].http);
+    const std::uint32_t first = host.index_of(80);
+    const auto& hosts = host.accounting.http_hosts();
+    ASSERT_EQ(hosts.size(), 2U) << "what has the first one's domain is not told apart";
+    for (const HttpHost& each : hosts) {
+        EXPECT_EQ(each.target, first);
+        EXPECT_NE(each.owner, first);
+        const auto accounts = host.accounting.accounts_of(each.owner);
+        ASSERT_TRUE(accounts);
+        EXPECT_EQ(accounts->target->labels->resource_id + ".example", each.name);
+        EXPECT_EQ(accounts->target->labels->backend, "10.0.0.1:80");
+    }
+    EXPECT_EQ(host.accounting.accounts_of(first)->target->labels->resource_id, "web");
+    // They go as other targets do, and come back under indexes that nobody had.
+    known.targets.erase(known.targets.begin() + 1, known.targets.begin() + 5);
+    host.follow(known);
+    EXPECT_THAT(host.accounting.http_hosts(), IsEmpty());
+    host.now += 10min;
+    host.poll();
+    host.now += 10min;
+    host.poll();
+    EXPECT_EQ(host.accounting.size(), 2U);
+}
+
 TEST(SocketAccounting, ATargetThatMovesTakesOnlyItsFuture) {
     Host host;
     SiteDirectory known = directory();

@@ -115,6 +115,7 @@ void fill(Ledger& ledger) {
     target.errors[1] = 2;
     target.http.add_requests(HTTP_METHOD_GET, 200, 10);
     target.http.durations[HTTP_METHOD_GET].observe(30);
+    target.http.aborted = 3;
     ledger.resources.backend("home", "100.89.128.4:80").response_sizes.bucket[3] = 4;
     WireGuardKey key;
     key.bytes[5] = 5;
@@ -150,8 +151,10 @@ TEST(LedgerState, ComesBackAsItWas) {
     EXPECT_EQ(site.health().tunnel_latency.count(), 1);
     EXPECT_EQ(site.health().packet_drops.at(0).reason, "netfilter_drop");
     EXPECT_EQ(after.clients.at("laptop").count[TRAFFIC_EGRESS][TRAFFIC_UDP].bytes, 8);
-    EXPECT_EQ(after.resources.target("home", "web", "100.89.128.4:80").http.requests.at({HTTP_METHOD_GET, 200}),
-              10);
+    EXPECT_EQ(
+        after.resources.target("home", "web", "100.89.128.4:80").http.requests.at({HTTP_METHOD_GET, 200}),
+        10);
+    EXPECT_EQ(after.resources.target("home", "web", "100.89.128.4:80").http.aborted, 3);
 }
 
 TEST(LedgerState, LeavesOutWhatTheDirectoryDoesNotHaveAnyMore) {

@@ -57,7 +57,7 @@ void fields(Archive& archive, ResourceAccount& account) {
 
 template <class Archive>
 void fields(Archive& archive, HttpExchanges& http) {
-    archive(http.requests, http.durations);
+    archive(http.requests, http.durations, http.aborted);
 }
 
 template <class Archive>
@@ -89,9 +89,8 @@ struct LiveAccounts {
     explicit LiveAccounts(const SiteDirectory& directory) {
         backends.reserve(directory.targets.size());
         for (const Target& target : directory.targets) {
-            const std::string_view site_id = target.site
-                                                 ? std::string_view(directory.sites[*target.site].site_id)
-                                                 : unassigned_site_id;
+            const std::string_view site_id =
+                target.site ? std::string_view(directory.sites[*target.site].site_id) : unassigned_site_id;
             const std::string_view resource_id = directory.resources[target.resource].resource_id;
             of_targets.insert({site_id, resource_id});
             if (!target.dialled)
