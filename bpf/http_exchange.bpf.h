@@ -4,7 +4,7 @@
 #ifndef PANGOLIN_BPF_HTTP_EXCHANGE_BPF_H
 #define PANGOLIN_BPF_HTTP_EXCHANGE_BPF_H
 
-#include "bpf/http_scan.bpf.h"
+#include "bpf/http_json.bpf.h"
 
 /* No request is outstanding any more that had not been answered by now. */
 static __always_inline void http_lose_outstanding(struct http_connection* c, enum http_loss reason,
@@ -42,13 +42,44 @@ static __always_inline void http_become_opaque(struct http_connection* c, enum h
         http_add_total(http_opaque_index(kind), 1);
 }
 
+static __always_inline struct http_connection* http_connection_of(__u64 key, bool is_service) {
+    return is_service ? bpf_map_lookup_elem(&http_service_connections, &key)
+                      : bpf_map_lookup_elem(&http_connections, &key);
+}
+
+/* Cookies, tokens and passwords pass here: nothing stays of what was read. */
+__noinline int http_erase_block(__u64 key, __u32 direction, bool is_service) {
+    struct http_connection* c = http_connection_of(key, is_service);
+    struct http_stream* s;
+
+    if (!c)
+        return 0;
+    s = &c->stream[direction & (HTTP_STREAMS - 1)];
+    __builtin_memset(s->block, 0, sizeof(s->block));
+    s->at = 0;
+    return 0;
+}
+
+__noinline int http_erase_stash(__u64 key, bool is_service) {
+    struct http_connection* c = http_connection_of(key, is_service);
+
+    if (!c)
+        return 0;
+    for (int i = 0; i < (int)sizeof(c->stash) / 8; i++)
+        ((volatile __u64*)c->stash)[i] = 0; /* not a call of memset() */
+    return 0;
+}
+
 /* Nothing is kept of what came before its turn. */
-static __always_inline void http_forget_kept(struct http_connection* c, __u32 direction) {
+static __always_inline void http_forget_kept(struct http_connection* c, __u32 direction, bool is_service,
+                                             __u64 key) {
     struct http_stream* s = &c->stream[direction];
 
     s->beyond_begin = s->beyond_end = s->next;
-    if (c->stash_of == direction)
-        c->stashed = 0;
+    if (c->stash_of != direction || !c->stashed)
+        return;
+    c->stashed = 0;
+    http_erase_stash(key, is_service);
 }
 
 static __always_inline void http_reset_message(struct http_stream* s) {
@@ -110,7 +141,7 @@ static __always_inline void http_place_responses(struct http_connection* c, __u3
     s->position += missed;
     s->next = acknowledged;
     s->highest = acknowledged;
-    http_forget_kept(c, HTTP_RESPONSE);
+    http_forget_kept(c, HTTP_RESPONSE, is_service, key);
     s->synced = 1;
     s->state = HTTP_START;
 }
@@ -167,7 +198,7 @@ static __always_inline void http_end_request_head(struct http_connection* c, boo
     http_pending_at(c, c->asked - 1)->method = s->method;
     s->head_ended = 1;
     if (is_service)
-        http_choose_body(c);
+        http_choose_body(key);
     else if (s->host)
         http_find_owner(key);
     s->word = 0;

@@ -23,19 +23,20 @@
 #define HTTP_FIELD_TYPE (1ULL << 24)      /* content-type */
 #define HTTP_FIELD_HOST (1ULL << 32)      /* host */
 #define HTTP_FIELD_FORWARDED (1ULL << 40) /* x-forwarded-host */
-#define HTTP_NAMES(a, b, c, d, e, f) HTTP_WORD(a, b, c, d, e, f, 0, 0)
+#define HTTP_FIELD_ETAG (1ULL << 48)      /* etag */
+#define HTTP_NAMES(a, b, c, d, e, f, g) HTTP_WORD(a, b, c, d, e, f, g, 0)
 
 /* Row n has the n-th character of each of these names, the colon included. */
 static const __u64 http_field_names[32] = {
-    HTTP_NAMES('c', 't', 'u', 'c', 'h', 'x'), HTTP_NAMES('o', 'r', 'p', 'o', 'o', '-'),
-    HTTP_NAMES('n', 'a', 'g', 'n', 's', 'f'), HTTP_NAMES('t', 'n', 'r', 't', 't', 'o'),
-    HTTP_NAMES('e', 's', 'a', 'e', ':', 'r'), HTTP_NAMES('n', 'f', 'd', 'n', 0, 'w'),
-    HTTP_NAMES('t', 'e', 'e', 't', 0, 'a'),   HTTP_NAMES('-', 'r', ':', '-', 0, 'r'),
-    HTTP_NAMES('l', '-', 0, 't', 0, 'd'),     HTTP_NAMES('e', 'e', 0, 'y', 0, 'e'),
-    HTTP_NAMES('n', 'n', 0, 'p', 0, 'd'),     HTTP_NAMES('g', 'c', 0, 'e', 0, '-'),
-    HTTP_NAMES('t', 'o', 0, ':', 0, 'h'),     HTTP_NAMES('h', 'd', 0, 0, 0, 'o'),
-    HTTP_NAMES(':', 'i', 0, 0, 0, 's'),       HTTP_NAMES(0, 'n', 0, 0, 0, 't'),
-    HTTP_NAMES(0, 'g', 0, 0, 0, ':'),         HTTP_NAMES(0, ':', 0, 0, 0, 0),
+    HTTP_NAMES('c', 't', 'u', 'c', 'h', 'x', 'e'), HTTP_NAMES('o', 'r', 'p', 'o', 'o', '-', 't'),
+    HTTP_NAMES('n', 'a', 'g', 'n', 's', 'f', 'a'), HTTP_NAMES('t', 'n', 'r', 't', 't', 'o', 'g'),
+    HTTP_NAMES('e', 's', 'a', 'e', ':', 'r', ':'), HTTP_NAMES('n', 'f', 'd', 'n', 0, 'w', 0),
+    HTTP_NAMES('t', 'e', 'e', 't', 0, 'a', 0),     HTTP_NAMES('-', 'r', ':', '-', 0, 'r', 0),
+    HTTP_NAMES('l', '-', 0, 't', 0, 'd', 0),       HTTP_NAMES('e', 'e', 0, 'y', 0, 'e', 0),
+    HTTP_NAMES('n', 'n', 0, 'p', 0, 'd', 0),       HTTP_NAMES('g', 'c', 0, 'e', 0, '-', 0),
+    HTTP_NAMES('t', 'o', 0, ':', 0, 'h', 0),       HTTP_NAMES('h', 'd', 0, 0, 0, 'o', 0),
+    HTTP_NAMES(':', 'i', 0, 0, 0, 's', 0),         HTTP_NAMES(0, 'n', 0, 0, 0, 't', 0),
+    HTTP_NAMES(0, 'g', 0, 0, 0, ':', 0),           HTTP_NAMES(0, ':', 0, 0, 0, 0, 0),
 };
 
 /* A one for each byte of `word` that is `c`. */
@@ -225,6 +226,8 @@ static __always_inline __u8 http_scan_name(struct http_stream* s, __u8 c) {
             s->flags |= HTTP_HAS_FORWARDED;
             s->host = HTTP_HOST_BASIS;
             return HTTP_VALUE_HOST;
+        case HTTP_FIELD_ETAG:
+            return HTTP_VALUE_ETAG;
         default:
             if (s->flags & HTTP_HAS_FORWARDED)
                 return HTTP_SKIP;
@@ -460,6 +463,8 @@ static __always_inline __u8 http_scan_byte(struct http_stream* s, __u8 c, bool i
             return is_request ? HTTP_FAULT : http_scan_type(s, c);
         case HTTP_VALUE_HOST:
             return http_scan_host(s, c);
+        case HTTP_VALUE_ETAG:
+            return c == '\n' ? HTTP_LINE : HTTP_VALUE_ETAG;
         case HTTP_CHUNK_SIZE:
             return http_scan_chunk_size(s, c);
         case HTTP_CHUNK_EXTENSION:
@@ -491,14 +496,17 @@ static __always_inline bool http_has_line_feed(__u64 bytes) {
  * Reads bytes of the stream's block until they end or something has to be done that single bytes cannot.
  * Returns how many were read; the state says why it stopped.
  */
-static __always_inline int http_scan(struct http_connection* c, __u32 size, bool is_request,
-                                     bool is_service) {
+static __always_inline int http_scan(struct http_connection* c, __u32 size, bool is_request, bool is_service,
+                                     __u64 key) {
     struct http_stream* s = &c->stream[is_request ? HTTP_REQUEST : HTTP_RESPONSE];
-    const __u64 wanted =
-        !is_request        ? HTTP_FIELD_LENGTH | HTTP_FIELD_CODING | HTTP_FIELD_UPGRADE | HTTP_FIELD_TYPE
-        : is_service       ? HTTP_FIELD_LENGTH | HTTP_FIELD_CODING | HTTP_FIELD_HOST
-        : http_tells_hosts ? HTTP_FIELD_LENGTH | HTTP_FIELD_CODING | HTTP_FIELD_HOST | HTTP_FIELD_FORWARDED
-                           : HTTP_FIELD_LENGTH | HTTP_FIELD_CODING;
+    const __u64 wanted = HTTP_FIELD_LENGTH | HTTP_FIELD_CODING |
+                         (is_request   ? 0
+                          : is_service ? HTTP_FIELD_UPGRADE | HTTP_FIELD_TYPE | HTTP_FIELD_ETAG
+                                       : HTTP_FIELD_UPGRADE | HTTP_FIELD_TYPE) |
+                         (!is_request        ? 0
+                          : is_service       ? HTTP_FIELD_HOST
+                          : http_tells_hosts ? HTTP_FIELD_HOST | HTTP_FIELD_FORWARDED
+                                             : 0);
 
     s->at = 0;
     s->filled = size;
@@ -517,8 +525,10 @@ static __always_inline int http_scan(struct http_connection* c, __u32 size, bool
         }
         s->state = http_scan_byte(s, s->block[place], is_request, wanted);
         state = HTTP_RELOAD(s->state);
-        if (is_service && is_request)
-            http_take_text(c, s->block[place], state);
+        if (is_service && is_request && (state == HTTP_TARGET || state == HTTP_VALUE_HOST))
+            http_take_text(key, s->block[place], state);
+        if (is_service && !is_request && state == HTTP_VALUE_ETAG)
+            http_take_etag(key, s->block[place]);
         if (state == HTTP_BEGIN)
             break;
         s->at = at + 1;
@@ -530,10 +540,10 @@ static __always_inline int http_scan(struct http_connection* c, __u32 size, bool
 
 /* Functions of their own, global, so that the verifier looks into each of them once, whatever it knows about
  * their callers; before Linux 5.13 these take no pointers. */
-#define HTTP_SCANNER(name, map, type, is_request, is_service)                               \
-    __noinline int name(__u64 key, __u32 size) {                                            \
-        type* c = bpf_map_lookup_elem(map, &key);                                           \
-        return c ? http_scan((struct http_connection*)c, size, is_request, is_service) : 0; \
+#define HTTP_SCANNER(name, map, type, is_request, is_service)                                    \
+    __noinline int name(__u64 key, __u32 size) {                                                 \
+        type* c = bpf_map_lookup_elem(map, &key);                                                \
+        return c ? http_scan((struct http_connection*)c, size, is_request, is_service, key) : 0; \
     }
 HTTP_SCANNER(http_scan_request, &http_connections, struct http_connection, true, false)
 HTTP_SCANNER(http_scan_response, &http_connections, struct http_connection, false, false)

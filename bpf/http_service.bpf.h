@@ -8,6 +8,30 @@
 /* Room behind the bytes that are kept, so that bounds by masks hold. */
 enum { HTTP_COPY_MASK = 255, HTTP_COPY_ROOM = 512 };
 
+/* Values in a JSON body that are wanted, a byte each by the name that they have. */
+#define HTTP_JSON_HOST (1ULL << 0)
+#define HTTP_JSON_METHOD (1ULL << 8)
+#define HTTP_JSON_NEWT (1ULL << 16)
+#define HTTP_JSON_TOKEN (1ULL << 24)
+
+/* Where the reader of a JSON body is (http_json.bpf.h). */
+struct http_json {
+    __u64 wanted;     /* values that were not found yet */
+    __u64 candidates; /* names that the string may still become */
+    __u64 name;       /* the one whose value is next */
+    __u64 taking;     /* the one whose value is being read */
+    __u64 word;       /* its letters, of a method */
+    __u32 at;         /* of the block */
+    __u32 blocks;     /* that were read */
+    __u8 level;       /* of the object whose names are meant: 1 for the outermost */
+    __u8 depth;
+    __u8 matched;
+    __u8 in_string;
+    __u8 is_escaped;
+    __u8 direction; /* of the body */
+    __u8 reserved[2];
+};
+
 /* `http` is the first member: whoever has it of a service's connection has the rest. */
 struct http_service {
     struct http_connection http;
@@ -21,12 +45,19 @@ struct http_service {
     __u8 in_query;
     __u8 takes_texts;
     __u8 wants_body;
-    __u8 reserved;
+    __u8 subject_length;
     __u16 frame_copied[HTTP_STREAMS];
-    __u32 reserved2;
+    __u16 token_matched; /* bytes of "token=" in a query */
+    __u8 subject_method;
+    __u8 reserved;
     __u64 frame_length[HTTP_STREAMS];
+    __u64 values[HTTP_STREAMS]; /* HTTP_JSON_*: wanted of the request's body, and of the response's */
+    __u64 token;
+    __u64 etag;
+    struct http_json json;
     char target[HTTP_TARGET_BYTES];
     char host[HTTP_HOST_BYTES];
+    char subject[HTTP_SUBJECT_BYTES];
     __u8 body[HTTP_COPY_ROOM];
     __u8 frame[HTTP_STREAMS][HTTP_COPY_ROOM];
 };
@@ -45,10 +76,34 @@ struct {
     __uint(max_entries, 1 << 20);
 } http_events SEC(".maps");
 
+/* Drawn when the programs are loaded: hashes say nothing to whoever does not know it. */
+const volatile __u64 http_hash_key = 1;
+
+/* FNV-1a with a key in place of its basis. */
+static __always_inline __u64 http_hash(__u64 hash, __u8 c) {
+    return ((hash ? hash : http_hash_key) ^ c) * 0x100000001b3ULL;
+}
+
+/* Events that were read still stand in the ring until others take their place: these do. */
+struct http_nothing {
+    __u8 zeros[HTTP_ERASE_BYTES];
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct http_nothing);
+} http_nothings SEC(".maps");
+
 static const char http_client_type_key[16] = "clientType=";
+static const char http_token_key[8] = "token=";
+enum { HTTP_TOKEN_KEY_LENGTH = 6 };
 /* The path's end of the route whose response says in its body what became of the request. */
 static const char http_body_route[24] = "/badger/verify-session";
 enum { HTTP_BODY_ROUTE_LENGTH = 22 };
+/* And of the one where newt says who it is. */
+static const char http_newt_route[16] = "/newt/get-token";
+enum { HTTP_NEWT_ROUTE_LENGTH = 15 };
 
 static __always_inline struct http_service* http_service_of(struct http_connection* c) {
     return (struct http_service*)c;
@@ -68,20 +123,35 @@ static __always_inline void http_begin_texts(struct http_connection* c) {
     __builtin_memset(service->target, 0, sizeof(service->target));
     __builtin_memset(service->host, 0, sizeof(service->host));
     __builtin_memset(service->body, 0, sizeof(service->body));
+    __builtin_memset(service->subject, 0, sizeof(service->subject));
     service->client_type = HTTP_CLIENT_NONE;
     service->in_query = 0;
     service->query_matched = 0;
     service->wants_body = 0;
+    service->subject_length = 0;
+    service->subject_method = HTTP_METHOD_OTHER;
+    service->token_matched = 0;
+    service->token = 0;
+    service->etag = 0;
+    service->values[HTTP_REQUEST] = 0;
+    service->values[HTTP_RESPONSE] = 0;
+    service->json.level = 0;
 }
 
-/* Of a query nothing is kept but the kind of client. */
+/* Of a query nothing is kept but the kind of client and a token's hash. */
 static __always_inline void http_take_query(struct http_service* service, __u8 c) {
     __u16 matched = service->query_matched;
+    __u16 token_matched = service->token_matched;
 
     if (c == '&' || c == '?') {
         service->query_matched = 0;
+        service->token_matched = 0;
         return;
     }
+    if (token_matched < HTTP_TOKEN_KEY_LENGTH)
+        service->token_matched = c == (__u8)http_token_key[token_matched & 7] ? token_matched + 1 : 255;
+    else if (token_matched == HTTP_TOKEN_KEY_LENGTH)
+        service->token = http_hash(service->token, c);
     if (matched < 11) {
         service->query_matched = c == (__u8)http_client_type_key[matched & 15] ? matched + 1 : 255;
         return;
@@ -95,16 +165,17 @@ static __always_inline void http_take_query(struct http_service* service, __u8 c
     service->query_matched = 12;
 }
 
-/* One byte of a request's head, which left the reader in `state`. */
-static __always_inline void http_take_text(struct http_connection* connection, __u8 c, __u8 state) {
-    struct http_service* service = http_service_of(connection);
+/* One byte of a request's target or Host, which left the reader in `state`. A function of its own, global, as
+ * those below: so the verifier looks into it once, and not at every turn of the reader. */
+__noinline int http_take_text(__u64 key, __u32 c, __u32 state) {
+    struct http_service* service = bpf_map_lookup_elem(&http_service_connections, &key);
 
-    if (!service->takes_texts)
-        return;
+    if (!service || !service->takes_texts)
+        return 0;
     if (state == HTTP_TARGET) {
         __u16 length = service->target_length;
         if (c == ' ')
-            return;
+            return 0;
         if (c == '?')
             service->in_query = 1;
         if (service->in_query) {
@@ -116,27 +187,69 @@ static __always_inline void http_take_text(struct http_connection* connection, _
     } else if (state == HTTP_VALUE_HOST) {
         __u8 length = service->host_length;
         if (c <= ' ' || (c == ':' && !length))
-            return;
+            return 0;
         if (length < HTTP_HOST_BYTES) {
             service->host[length & (HTTP_HOST_BYTES - 1)] = c;
             service->host_length = length + 1;
         }
     }
+    return 0;
 }
 
-/* Whether the beginning of the response's body is wanted. */
-static __always_inline void http_choose_body(struct http_connection* c) {
-    struct http_service* service = http_service_of(c);
-    __u32 length = service->target_length;
-    __u32 start = length - HTTP_BODY_ROUTE_LENGTH;
+/* One byte of a response's ETag. */
+__noinline int http_take_etag(__u64 key, __u32 c) {
+    struct http_service* service = bpf_map_lookup_elem(&http_service_connections, &key);
 
-    if (!service->takes_texts || length < HTTP_BODY_ROUTE_LENGTH)
-        return;
-    for (__u32 i = 0; i < HTTP_BODY_ROUTE_LENGTH; i++) {
-        if (service->target[(start + i) & (HTTP_TARGET_BYTES - 1)] != http_body_route[i])
-            return;
+    if (service)
+        service->etag = http_hash(service->etag, c);
+    return 0;
+}
+
+static __always_inline bool http_has_path_end(const struct http_service* service, const char* end,
+                                              __u32 size) {
+    __u32 start = service->target_length - size;
+
+    if (service->target_length < size)
+        return false;
+    for (__u32 i = 0; i < size; i++) {
+        if (service->target[(start + i) & (HTTP_TARGET_BYTES - 1)] != end[i])
+            return false;
     }
-    service->wants_body = 1;
+    return true;
+}
+
+/* What is wanted of the bodies. */
+__noinline int http_choose_body(__u64 key) {
+    struct http_service* service = bpf_map_lookup_elem(&http_service_connections, &key);
+
+    if (!service || !service->takes_texts)
+        return 0;
+    if (http_has_path_end(service, http_body_route, HTTP_BODY_ROUTE_LENGTH)) {
+        service->wants_body = 1;
+        service->values[HTTP_REQUEST] = HTTP_JSON_HOST | HTTP_JSON_METHOD;
+    } else if (http_has_path_end(service, http_newt_route, HTTP_NEWT_ROUTE_LENGTH)) {
+        service->values[HTTP_REQUEST] = HTTP_JSON_NEWT;
+        service->values[HTTP_RESPONSE] = HTTP_JSON_TOKEN;
+    }
+    return 0;
+}
+
+/* Nothing of an exchange that is over, or of a frame that was sent on, is kept. */
+static __always_inline void http_forget_texts(struct http_service* service) {
+    __builtin_memset(service->target, 0, sizeof(service->target));
+    __builtin_memset(service->host, 0, sizeof(service->host));
+    __builtin_memset(service->subject, 0, sizeof(service->subject));
+    __builtin_memset(service->body, 0, HTTP_BODY_BYTES);
+    service->target_length = 0;
+    service->host_length = 0;
+    service->subject_length = 0;
+    service->body_length = 0;
+    service->token = 0;
+    service->json.word = 0;
+    service->json.level = 0;
+    service->wants_body = 0;
+    service->values[HTTP_REQUEST] = 0;
+    service->values[HTTP_RESPONSE] = 0;
 }
 
 /* Why a request was refused stands only in the answer's body: {"data":null,...,"message":"..."}. */
@@ -186,9 +299,15 @@ __noinline int http_send_exchange(__u64 key, __u32 number, __u64 response_bytes,
         exchange->target_length = service->target_length;
         exchange->host_length = service->host_length;
         exchange->body_length = service->body_length;
+        exchange->subject_length = service->subject_length;
+        exchange->subject_method = service->subject_method;
+        exchange->token = service->token;
+        exchange->etag = service->etag;
         __builtin_memcpy(exchange->target, service->target, sizeof(exchange->target));
         __builtin_memcpy(exchange->host, service->host, sizeof(exchange->host));
         __builtin_memcpy(exchange->body, service->body, sizeof(exchange->body));
+        __builtin_memcpy(exchange->subject, service->subject, sizeof(exchange->subject));
+        http_forget_texts(service);
     }
     bpf_ringbuf_submit(exchange, 0);
     return 0;
@@ -221,7 +340,7 @@ static __always_inline void http_begin_frames(struct http_connection* c) {
 }
 
 __noinline int http_send_frame(__u64 key, __u32 direction) {
-    const struct http_service* service = bpf_map_lookup_elem(&http_service_connections, &key);
+    struct http_service* service = bpf_map_lookup_elem(&http_service_connections, &key);
     const struct http_stream* s;
     struct http_frame* frame;
     __u64 mask;
@@ -251,6 +370,7 @@ __noinline int http_send_frame(__u64 key, __u32 direction) {
      * and older would follow thousands of ways. */
     for (__u32 i = 0; i < HTTP_FRAME_BYTES / 8; i++)
         ((__u64*)frame->payload)[i] = ((const __u64*)service->frame[direction])[i] ^ mask;
+    __builtin_memset(service->frame[direction], 0, HTTP_FRAME_BYTES);
     bpf_ringbuf_submit(frame, 0);
     return 0;
 }

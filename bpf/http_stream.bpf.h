@@ -68,6 +68,44 @@ static __always_inline void http_copy_body(struct __sk_buff* skb, struct http_co
             http_copy_bulk(skb, c, service->body, service->body_length, HTTP_BODY_BYTES, offset, size);
 }
 
+/* The next block of a body that may have values that are wanted. Returns how many bytes that is, or -1. */
+__noinline int http_read_values(struct __sk_buff* skb, __u64 key, __u32 offset, __u32 size, __u32 direction) {
+    struct http_service* service = bpf_map_lookup_elem(&http_service_connections, &key);
+
+    if (!service || !size)
+        return -1;
+    direction &= HTTP_STREAMS - 1;
+    if (!service->json.level || service->json.direction != direction)
+        http_begin_json(&service->json, service->values[direction], direction);
+    if (!service->json.wanted || service->json.blocks >= HTTP_JSON_BLOCKS) {
+        service->values[direction] = 0;
+        return -1;
+    }
+    if (size > HTTP_JSON_BLOCK)
+        size = HTTP_JSON_BLOCK;
+    if (!http_load(skb, &service->http, offset, service->http.stream[direction].block, size, HTTP_JSON_BLOCK))
+        return -1;
+    http_scan_json_block(service, direction, size);
+    return size;
+}
+
+__noinline int http_take_values(struct __sk_buff* skb, __u64 key, __u32 offset, __u32 size, __u32 direction) {
+    const struct http_service* service = bpf_map_lookup_elem(&http_service_connections, &key);
+    __u32 done = 0;
+
+    direction &= HTTP_STREAMS - 1;
+    if (!service || !service->values[direction] ||
+        service->texts_of != (direction == HTTP_REQUEST ? service->http.asked - 1 : service->http.answered))
+        return 0;
+    for (int i = 0; i < HTTP_JSON_BLOCKS && done < size; i++) {
+        int read = http_read_values(skb, key, offset + done, size - done, direction);
+        if (read < 0)
+            break;
+        done += read;
+    }
+    return 0;
+}
+
 static __always_inline void http_copy_frame(struct __sk_buff* skb, struct http_connection* c, __u32 direction,
                                             __u32 offset, __u32 size, __u64 key) {
     struct http_service* service = http_service_of(c);
@@ -110,6 +148,9 @@ static __always_inline __u32 http_pass_bulk(struct __sk_buff* skb, struct http_c
     }
     if (is_service && !is_request && state < HTTP_FRAME_PAYLOAD)
         http_copy_body(skb, c, offset, size);
+    if (is_service && state < HTTP_FRAME_PAYLOAD &&
+        http_service_of(c)->values[is_request ? HTTP_REQUEST : HTTP_RESPONSE])
+        http_take_values(skb, key, offset, size, is_request ? HTTP_REQUEST : HTTP_RESPONSE);
     if (is_service && state == HTTP_FRAME_PAYLOAD)
         http_copy_frame(skb, c, is_request ? HTTP_REQUEST : HTTP_RESPONSE, offset, size, key);
     s->position += size;
@@ -325,7 +366,7 @@ static __always_inline void http_read_kept(struct __sk_buff* skb, struct http_co
         http_read(skb, key, HTTP_FROM_STASH | at, c->stashed - at, is_request, is_service);
     if ((__s32)(end - s->next) > 0)
         http_pass_unseen(skb, c, key, end, is_request, is_service);
-    http_forget_kept(c, direction);
+    http_forget_kept(c, direction, is_service, key);
 }
 
 /* Whether the payload begins like a request: where a connection is met that had begun before. */
@@ -345,7 +386,8 @@ static __always_inline bool http_begins_request(struct __sk_buff* skb, const str
 
 /* Puts a reader in its place that has lost, or never knew it. */
 static __always_inline void http_place_requests(struct __sk_buff* skb, struct http_connection* c,
-                                                const struct http_segment* segment) {
+                                                const struct http_segment* segment, bool is_service,
+                                                __u64 key) {
     struct http_stream* s = &c->stream[HTTP_REQUEST];
     __u32 ahead = segment->begin - s->next;
 
@@ -357,7 +399,7 @@ static __always_inline void http_place_requests(struct __sk_buff* skb, struct ht
         s->position += ahead;
     s->next = segment->begin;
     s->highest = segment->begin;
-    http_forget_kept(c, HTTP_REQUEST);
+    http_forget_kept(c, HTTP_REQUEST, is_service, key);
     s->synced = 1;
     s->state = HTTP_START;
 }
@@ -389,7 +431,7 @@ static __always_inline void http_read_new(struct __sk_buff* skb, struct http_con
         if (s->state < HTTP_BULK || (s->state <= HTTP_FRAME_PAYLOAD && s->remaining < ahead))
             return;
         http_pass_unseen(skb, c, key, segment->begin, is_request, is_service);
-        http_forget_kept(c, is_request ? HTTP_REQUEST : HTTP_RESPONSE);
+        http_forget_kept(c, is_request ? HTTP_REQUEST : HTTP_RESPONSE, is_service, key);
     } else {
         behind = -ahead;
     }
@@ -415,7 +457,7 @@ static __always_inline void http_segment(struct __sk_buff* skb, struct http_conn
     if (c->mode == HTTP_MODE_OPAQUE || (c->mode == HTTP_MODE_WEBSOCKET && !is_service))
         return;
     if (is_request && segment->size)
-        http_place_requests(skb, c, segment);
+        http_place_requests(skb, c, segment, is_service, key);
     if (!s->synced)
         return;
     if ((__s32)(end - s->highest) > 0)
@@ -424,8 +466,11 @@ static __always_inline void http_segment(struct __sk_buff* skb, struct http_conn
         s->has_end = 1;
         s->end = end;
     }
-    if (segment->size && (__s32)(end - s->next) > 0)
+    if (segment->size && (__s32)(end - s->next) > 0) {
         http_read_new(skb, c, key, segment, is_request, is_service);
+        if (s->at)
+            http_erase_block(key, is_request ? HTTP_REQUEST : HTTP_RESPONSE, is_service);
+    }
     if (s->has_end && s->next == s->end)
         http_end_stream(c, is_request, is_service, key);
 }

@@ -3,6 +3,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <fcntl.h>
+#include <sys/random.h>
 
 #include <algorithm>
 #include <array>
@@ -53,6 +54,9 @@ void configure(http_bpf& skeleton, const HttpProgramOptions& options) {
     bpf_map__set_max_entries(maps.http_service_connections,
                              std::clamp(options.max_connections, 1U, max_service_connections));
     bpf_map__set_max_entries(maps.http_events, options.event_bytes);
+    // Of the kernel's own generator, which is ready long before there are processes (getrandom(2)).
+    if (std::uint64_t key = 0; ::getrandom(&key, sizeof key, 0) == sizeof key)
+        skeleton.rodata->http_hash_key = key | 1;
     for (bpf_program* const program : {skeleton.progs.http_ingress, skeleton.progs.http_egress})
         bpf_program__set_autoattach(program, false);
 }
@@ -273,6 +277,23 @@ Result<std::size_t> HttpProgram::consume() {
     if (consumed < 0)
         return bpf_failure(-consumed, "cannot read the events of HTTP services");
     return static_cast<std::size_t>(consumed);
+}
+
+Result<std::size_t> HttpProgram::erase_consumed() {
+    std::size_t consumed = 0;
+    const std::size_t pieces = bpf_map__max_entries(skeleton_->maps.http_events) / HTTP_ERASE_BYTES + 1;
+    for (std::size_t piece = 0; ring_ && piece < pieces; ++piece) {
+        LIBBPF_OPTS(bpf_test_run_opts, run);
+        if (const int error =
+                bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.http_erase_events), &run);
+            error != 0)
+            return bpf_failure(-error, "cannot erase the events of HTTP services");
+        const auto now = consume();
+        if (!now)
+            return now;
+        consumed += *now;
+    }
+    return consumed;
 }
 
 int HttpProgram::events_fd() const {

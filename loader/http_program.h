@@ -104,6 +104,9 @@ class HttpProgram {
 
     // Hands out the events that wait. Returns how many there were.
     Result<std::size_t> consume();
+    // Consumes, and overwrites all of the ring: what was handed out is in no memory any more. Events go on to
+    // be taken meanwhile.
+    Result<std::size_t> erase_consumed();
     // Readable while events wait, for poll(2).
     int events_fd() const;
 

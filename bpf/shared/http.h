@@ -140,13 +140,21 @@ enum http_client_type { /* `clientType` in the query of a request for a WebSocke
                         HTTP_CLIENT_OTHER
 };
 
-enum { HTTP_TARGET_BYTES = 256, HTTP_HOST_BYTES = 64, HTTP_BODY_BYTES = 128, HTTP_FRAME_BYTES = 192 };
+enum {
+    HTTP_TARGET_BYTES = 256,
+    HTTP_HOST_BYTES = 64,
+    HTTP_BODY_BYTES = 128,
+    HTTP_SUBJECT_BYTES = 64,
+    HTTP_FRAME_BYTES = 192
+};
 
 /*
  * One exchange. What is copied of it: the request target up to its query (never the query: it may hold
- * tokens), the Host field, and the beginning of a response's body where the outcome stands only there: for
- * POST .../badger/verify-session, and of statuses 400 to 499 (Pangolin's `message`). Texts are not terminated
- * and may be cut.
+ * tokens), the Host field, the beginning of a response's body where the outcome stands only there: for
+ * POST .../badger/verify-session, and of statuses 400 to 499 (Pangolin's `message`), and whom a request is
+ * about: "host" and "method" in the body of POST .../badger/verify-session, "newtId" in that of POST
+ * .../newt/get-token. Texts are not terminated and may be cut. Of tokens nothing is copied but 64 bits of a
+ * hash, whose key is drawn when the programs are loaded.
  */
 struct http_exchange {
     struct http_event event;
@@ -161,12 +169,18 @@ struct http_exchange {
     __u8 client_type;  /* enum http_client_type */
     __u8 host_length;
     __u8 body_length;
-    __u8 reserved[7];
+    __u8 subject_length;
+    __u8 subject_method; /* enum http_method of the request that verify-session is about */
+    __u8 reserved[5];
+    __u64 token; /* hash of the token in the answer to get-token, or in the query of a request for a
+                    WebSocket; 0: there is none */
+    __u64 etag;  /* hash of the response's ETag (RFC 9110 section 8.8.3); 0: it has none */
     char target[HTTP_TARGET_BYTES];
     char host[HTTP_HOST_BYTES];
     char body[HTTP_BODY_BYTES];
+    char subject[HTTP_SUBJECT_BYTES];
 };
-PANGOLIN_STATIC_ASSERT(sizeof(struct http_exchange) == 80 + 256 + 64 + 128, "no padding");
+PANGOLIN_STATIC_ASSERT(sizeof(struct http_exchange) == 96 + 256 + 64 + 128 + 64, "no padding");
 
 /* One WebSocket frame (RFC 6455 section 5.2). */
 struct http_frame {
@@ -181,6 +195,9 @@ struct http_frame {
     __u8 payload[HTTP_FRAME_BYTES];
 };
 PANGOLIN_STATIC_ASSERT(sizeof(struct http_frame) == 48 + HTTP_FRAME_BYTES, "no padding");
+
+/* Of the ring of events that one run of http_erase_events overwrites. */
+enum { HTTP_ERASE_BYTES = 1 << 15 };
 
 struct http_closed {
     struct http_event event;
