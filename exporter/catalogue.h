@@ -80,6 +80,8 @@ struct Metric {
     Emit emit = EmitNothing{};
     // Whether a collection shows that this host has what the numbers come from; null: what `source` says.
     bool (*has_source)(const Snapshot&) = nullptr;
+    // What there is of the family beside the elements that `emit` is asked for; null: nothing.
+    EmitSnapshot emit_rest = nullptr;
 
     FamilyHeader header() const { return {.name = name, .type = type, .unit = unit, .help = help}; }
 };

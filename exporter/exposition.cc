@@ -269,19 +269,22 @@ bool Exposition::write_own(const Metric& metric) {
         }
         return true;
     };
+    bool complete = true;
     if (const auto* const per_site = std::get_if<EmitSite>(&metric.emit))
-        return each(snapshot_->sites, *per_site);
-    if (const auto* const per_resource = std::get_if<EmitResource>(&metric.emit))
-        return each(snapshot_->resources, *per_resource);
-    if (const auto* const per_target = std::get_if<EmitTarget>(&metric.emit))
-        return each(snapshot_->targets, *per_target);
-    if (const auto* const per_backend = std::get_if<EmitBackend>(&metric.emit))
-        return each(snapshot_->backends, *per_backend);
-    if (const auto* const per_peer = std::get_if<EmitPeer>(&metric.emit))
-        return each(snapshot_->peers, *per_peer);
-    if (const auto* const once = std::get_if<EmitSnapshot>(&metric.emit))
+        complete = each(snapshot_->sites, *per_site);
+    else if (const auto* const per_resource = std::get_if<EmitResource>(&metric.emit))
+        complete = each(snapshot_->resources, *per_resource);
+    else if (const auto* const per_target = std::get_if<EmitTarget>(&metric.emit))
+        complete = each(snapshot_->targets, *per_target);
+    else if (const auto* const per_backend = std::get_if<EmitBackend>(&metric.emit))
+        complete = each(snapshot_->backends, *per_backend);
+    else if (const auto* const per_peer = std::get_if<EmitPeer>(&metric.emit))
+        complete = each(snapshot_->peers, *per_peer);
+    else if (const auto* const once = std::get_if<EmitSnapshot>(&metric.emit))
         (*once)(view_, samples);
-    return true;
+    if (complete && metric.emit_rest != nullptr)
+        metric.emit_rest(view_, samples);
+    return complete;
 }
 
 bool Exposition::write_families() {

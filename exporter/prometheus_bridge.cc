@@ -116,6 +116,8 @@ std::vector<prometheus::MetricFamily> metric_families(const Snapshot& snapshot) 
     for (const Metric& metric : catalogue()) {
         FamilyBuilder builder(metric);
         std::visit(EmitAll{view, builder}, metric.emit);
+        if (metric.emit_rest != nullptr)
+            metric.emit_rest(view, builder);
         prometheus::MetricFamily family = builder.take();
         if (!family.metric.empty())
             families.push_back(std::move(family));

@@ -71,6 +71,7 @@ void watch_processes(const Configuration& configuration, CollectorOptions& optio
         options.parts.push_back(postgres);
     }
     const auto finder = std::make_shared<PangolinProcessFinder>(pangolin_ports(configuration.pangolin));
+    options.http.pangolin = finder;
     options.parts.push_back(std::make_shared<HostMonitor>([finder, sqlite, postgres] {
         std::optional<ProcessIdentity> identity;
         const auto found = finder->find();
@@ -95,9 +96,8 @@ CollectorOptions collector_options(const Configuration& configuration) {
     read_database(configuration, options);
     watch_processes(configuration, options);
     options.metadata_refresh = configuration.metadata.refresh;
-    options.http = {.enabled = configuration.http.enabled,
-                    .pangolin = pangolin_ports(configuration.pangolin),
-                    .cgroups = configuration.http.cgroups};
+    options.http.enabled = configuration.http.enabled;
+    options.http.cgroups = configuration.http.cgroups;
     options.limits = {.max_peers = configuration.limits.max_peers,
                       .max_targets = configuration.limits.max_targets};
     return options;
@@ -149,8 +149,8 @@ int serve(const CommandLine& command_line, const Configuration& configuration) {
         return exit_failure;
     }
     CollectorOptions options = collector_options(configuration);
-    auto persistence = Persistence::open(
-        {.state_dir = configuration.state_dir, .pin_dir = configuration.pin_dir});
+    auto persistence =
+        Persistence::open({.state_dir = configuration.state_dir, .pin_dir = configuration.pin_dir});
     if (!persistence) {
         spdlog::error("{}", persistence.error().message());
         return exit_failure;

@@ -3,7 +3,9 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -44,14 +46,14 @@ struct PangolinProcess {
 // Finds Pangolin by what it does: a program that listens on the external and on the internal port, in any
 // network namespace (its container's own, or a pod's that it shares with gerbil and Traefik). Neither its
 // name nor its container's is known for sure: Node may rename its main thread, and operators rename
-// containers. Not thread-safe.
+// containers. Thread-safe: whoever needs Pangolin asks the same one.
 class PangolinProcessFinder {
   public:
     explicit PangolinProcessFinder(const PangolinPorts& ports) : ports_(ports) {}
 
     // The process that is Pangolin now; none while there is none. Where several are alike the one that was
     // found before stays, else it is the one that started first. As long as that one lives a call costs next
-    // to nothing; else it reads the socket tables of all namespaces.
+    // to nothing; else it reads the socket tables of all namespaces, unless it did within the last second.
     std::optional<PangolinProcess> find();
 
     const PangolinPorts& ports() const { return ports_; }
@@ -59,8 +61,11 @@ class PangolinProcessFinder {
   private:
     std::vector<PangolinProcess> find_all() const;
 
-    PangolinPorts ports_;
+    const PangolinPorts ports_;
+    std::mutex mutex_;
     std::optional<PangolinProcess> found_;
+    // When it was looked for in vain; none while it is found.
+    std::optional<std::chrono::steady_clock::time_point> missed_at_;
 };
 
 }  // namespace pangolin

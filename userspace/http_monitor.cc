@@ -27,7 +27,8 @@ void HttpMonitor::attach(const HttpOptions& options, int sockets_fd, std::uint32
     of_program.sockets_fd = sockets_fd;
     of_program.cgroups = options.cgroups;
     of_program.max_targets = max_targets;
-    auto control_plane = std::make_unique<ControlPlane>(options.pangolin);
+    auto control_plane = std::make_unique<ControlPlane>(
+        options.pangolin ? options.pangolin : std::make_shared<PangolinProcessFinder>(PangolinPorts{}));
     auto program = HttpProgram::attach(
         of_program, [handler = control_plane.get()](const http_event& event) { handler->handle(event); });
     if (!program) {

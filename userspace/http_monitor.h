@@ -22,7 +22,8 @@ namespace pangolin {
 
 struct HttpOptions {
     bool enabled = true;
-    PangolinPorts pangolin;
+    // Null where the default ports are Pangolin's.
+    std::shared_ptr<PangolinProcessFinder> pangolin;
     // See HttpProgramOptions.
     std::vector<std::string> cgroups;
 };

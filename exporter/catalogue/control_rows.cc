@@ -86,7 +86,9 @@ constexpr auto rows = std::to_array<Metric>({
     {.name = "pangolin_auth_requests_total",
      .type = MetricType::counter,
      .labels = {"site_id", "auth_method", "result"},
-     .help = "Attempts to sign in; site_id is empty unless one site alone serves the resource.",
+     .help =
+         "Attempts to sign in; site_id is newt's own, or that of the one site that serves the resource, else "
+         "empty.",
      .source = "H",
      .emit = emit<&ControlCounts::sign_ins>},
     {.name = "pangolin_auth_request_duration_seconds",
@@ -153,8 +155,7 @@ constexpr auto rows = std::to_array<Metric>({
     {.name = "pangolin_config_reloads_total",
      .type = MetricType::counter,
      .labels = {"result"},
-     .help =
-         "Configurations that Traefik got and that were of another size than the one before, and blueprints.",
+     .help = "Configurations that Traefik got and that differ from the one before, and blueprints.",
      .source = "HD",
      .emit = emit_reloads,
      .has_source = has_accounts_or_requests},

@@ -35,13 +35,22 @@ void emit_requests(const TargetAccount& target, const SnapshotView&, Samples& sa
     }
 }
 
+// Their order is that of the labels, but for the backend: badger asks before there is one.
+void emit_refused(const SnapshotView& view, Samples& samples) {
+    if (const auto& counts = view.snapshot().control_plane)
+        for (const auto& [labels, count] : counts->refused_requests)
+            samples.add({labels[0], labels[1], "", labels[2], labels[3]}, count);
+}
+
 constexpr auto rows = std::to_array<Metric>({
     {.name = "pangolin_resource_requests_total",
      .type = MetricType::counter,
      .labels = {"site_id", "resource_id", "backend", "method", "status"},
-     .help = "HTTP requests that the resource's backend answered, by method and status.",
+     .help = "HTTP requests to the resource by method and status: those that a backend answered, and without "
+             "backend those that Pangolin refused.",
      .source = "H",
-     .emit = emit_requests},
+     .emit = emit_requests,
+     .emit_rest = emit_refused},
     {.name = "pangolin_resource_request_duration_seconds",
      .type = MetricType::histogram,
      .unit = "seconds",

@@ -106,10 +106,18 @@ constexpr auto rows = std::to_array<Metric>({
      .type = MetricType::histogram,
      .unit = "seconds",
      .labels = {"site_id", "transport"},
-     .help = "Time from this host's handshake message to the answer that completed the handshake.",
-     .source = "K",
+     .help = "Time from this host's handshake message to the answer that completed the handshake; websocket, "
+             "from newt's request for a token to its WebSocket.",
+     .source = "KH",
      .emit = [](const SiteSnapshot& site, const SnapshotView&,
-                Samples& samples) { emit_latency(site, samples, health_of(site).handshake_latency); }},
+                Samples& samples) { emit_latency(site, samples, health_of(site).handshake_latency); },
+     .emit_rest =
+         [](const SnapshotView& view, Samples& samples) {
+             if (const auto& counts = view.snapshot().control_plane)
+                 for (const auto& [labels, taken] : counts->websocket_handshakes)
+                     samples.add_histogram({labels[0], "websocket"}, Durations::bounds, taken.buckets(),
+                                           taken.sum());
+         }},
     {.name = "pangolin_site_packet_drops_total",
      .type = MetricType::counter,
      .labels = {"site_id", "direction", "reason"},

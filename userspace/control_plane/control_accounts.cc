@@ -1,5 +1,6 @@
 #include "userspace/control_plane/control_accounts.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <set>
@@ -7,6 +8,7 @@
 #include <utility>
 
 #include "loader/base/number.h"
+#include "userspace/control_plane/session_check.h"
 #include "userspace/control_plane/sign_in.h"
 #include "userspace/control_plane/websocket_message.h"
 
@@ -27,6 +29,19 @@ std::string_view path_of(const http_exchange& exchange) {
 
 std::string_view body_of(const http_exchange& exchange) {
     return {exchange.body, std::min<std::size_t>(exchange.body_length, sizeof exchange.body)};
+}
+
+std::string_view subject_of(const http_exchange& exchange) {
+    return {exchange.subject, std::min<std::size_t>(exchange.subject_length, sizeof exchange.subject)};
+}
+
+// The name in a Host field, in small letters (RFC 9110 section 4.2.3), without port.
+std::string host_name(std::string_view host) {
+    std::string name(host.substr(0, host.find(':')));
+    std::ranges::transform(name, name.begin(), [](char letter) {
+        return letter >= 'A' && letter <= 'Z' ? static_cast<char>(letter - 'A' + 'a') : letter;
+    });
+    return name;
 }
 
 std::chrono::nanoseconds duration_of(const http_exchange& exchange) {
@@ -167,7 +182,7 @@ void ControlAccounts::count_integration(const ControlRoute& route, const http_ex
 void ControlAccounts::count_sign_in(const ControlRoute& route, const http_exchange& exchange) {
     const SignInOutcome outcome = judge_sign_in(route.auth_method, exchange.status, body_of(exchange));
     const std::string_view result = to_string(outcome.result);
-    const std::string site_id = site_of_resource(first_id(route, path_of(exchange)));
+    const std::string site_id = site_of_sign_in(route, exchange);
     increment(counts_.sign_ins, site_id, route.auth_method, result);
     if (exchange.status != 0)
         counts_.sign_in_durations[{std::string(route.auth_method), std::string(result)}].observe(
@@ -176,49 +191,91 @@ void ControlAccounts::count_sign_in(const ControlRoute& route, const http_exchan
         increment(counts_.sign_in_failures, outcome.reason, route.auth_method);
     if (outcome.token_issued)
         increment(counts_.tokens_issued, route.auth_method);
+    if (outcome.result == SignInResult::success && exchange.token != 0 && !site_id.empty())
+        tokens_.issue(exchange.token, site_id, std::chrono::nanoseconds(exchange.started_ns));
     // newt and olm have no other way to renew theirs than to sign in again.
     if (route.auth_method == "newt" || route.auth_method == "olm")
         increment(counts_.token_refreshes, result);
 }
 
 void ControlAccounts::count_traefik_configuration(const http_exchange& exchange) {
-    increment(counts_.background_jobs, "provider_sync", is_success(exchange) ? succeeded : failed);
-    if (!is_success(exchange)) {
+    constexpr std::uint16_t not_modified = 304;
+    const bool unchanged = exchange.status == not_modified;
+    const bool served = unchanged || is_success(exchange);
+    increment(counts_.background_jobs, "provider_sync", served ? succeeded : failed);
+    if (!served) {
         increment(counts_.provider_errors, error_type(exchange.status));
         return;
     }
     counts_.provider_syncs.observe(duration_of(exchange));
-    if (configuration_bytes_ && *configuration_bytes_ != exchange.response_bytes)
+    if (unchanged)
+        return;
+    // Express makes the ETag of the body (its res.send()): equal ones are of equal configurations.
+    const std::pair<std::uint64_t, std::uint64_t> configuration{
+        exchange.etag, exchange.etag != 0 ? 0 : exchange.response_bytes};
+    if (configuration_ && *configuration_ != configuration)
         increment(counts_.configuration_reloads, succeeded);
-    configuration_bytes_ = exchange.response_bytes;
+    configuration_ = configuration;
 }
 
-// The status only says whether the question was understood: the answer's "valid" is what counts.
 void ControlAccounts::count_session_check(const http_exchange& exchange) {
-    const std::string_view body = body_of(exchange);
-    std::string_view result = "error";
-    if (is_success(exchange) && body.contains("\"valid\":true"))
-        result = "allowed";
-    else if (is_success(exchange) && body.contains("\"valid\":false"))
-        result = "refused";
-    increment(counts_.session_checks, result);
+    const SessionCheck check = judge_session_check(exchange.status, body_of(exchange));
+    increment(counts_.session_checks, to_string(check.result));
     if (exchange.status != 0)
         counts_.session_check_durations.observe(duration_of(exchange));
+    if (check.result != SessionCheckResult::allowed)
+        count_refusal(exchange, check.client_status);
+}
+
+// What is refused never comes to a backend, where it would be counted again.
+void ControlAccounts::count_refusal(const http_exchange& exchange, std::uint16_t status) {
+    const std::string host = host_name(subject_of(exchange));
+    auto resource = resource_by_domain_.find(host);
+    if (resource == resource_by_domain_.end())
+        resource = resource_by_domain_.find("*" + host.substr(std::min(host.find('.'), host.size())));
+    if (resource == resource_by_domain_.end()) {
+        ++counts_.refused_elsewhere;
+        return;
+    }
+    const auto& [resource_id, site_id] = resource->second;
+    const auto method = exchange.subject_method < HTTP_METHODS
+                            ? static_cast<http_method>(exchange.subject_method)
+                            : HTTP_METHOD_OTHER;
+    LabelValuesOf<4> labels{site_id, resource_id, std::string(method_name(method)), std::to_string(status)};
+    if (counts_.refused_requests.size() >= most_series && !counts_.refused_requests.contains(labels)) {
+        ++counts_.limited_requests;
+        labels = {"", "other", "other", "other"};
+    }
+    ++counts_.refused_requests[labels];
 }
 
 void ControlAccounts::count_websocket(const http_exchange& exchange, Clock::time_point now) {
+    TokenSites::Issued* const token =
+        tokens_.find(exchange.token, std::chrono::nanoseconds(exchange.started_ns));
+    const std::string_view site_id = token != nullptr ? std::string_view(token->site_id) : unassigned_site_id;
     if (exchange.status != 101)
-        return increment(counts_.websocket_connections, unassigned_site_id,
+        return increment(counts_.websocket_connections, site_id,
                          exchange.status == 401 ? "unauthorized" : "error");
+    if (token != nullptr)
+        count_handshake(*token, exchange);
     if (websockets_.size() >= most_websockets) {
         ++counts_.unfollowed_websockets;
-        return increment(counts_.websocket_connections, unassigned_site_id, succeeded);
+        return increment(counts_.websocket_connections, site_id, succeeded);
     }
     WebSocket& websocket = websockets_[exchange.event.connection];
     websocket = {.opened = now, .key = {}, .site_id = {}};
     // Only newt speaks for a site.
-    if (exchange.client_type != HTTP_CLIENT_NEWT)
-        settle(websocket, unassigned_site_id);
+    if (token != nullptr || exchange.client_type != HTTP_CLIENT_NEWT)
+        settle(websocket, site_id);
+}
+
+// newt connects as soon as it has a token. It may come back with it later, which is no handshake.
+void ControlAccounts::count_handshake(TokenSites::Issued& token, const http_exchange& exchange) {
+    const std::chrono::nanoseconds taken =
+        std::chrono::nanoseconds(exchange.started_ns) + duration_of(exchange) - token.requested_at;
+    if (!token.used && taken.count() > 0 && taken < patience_for_site)
+        counts_.websocket_handshakes[{token.site_id}].observe(taken);
+    token.used = true;
 }
 
 void ControlAccounts::count(const http_frame& frame) {
@@ -271,16 +328,29 @@ void ControlAccounts::look_up_site(WebSocket& websocket) {
 void ControlAccounts::set_directory(const SiteDirectory& directory) {
     site_by_key_.clear();
     site_by_resource_.clear();
-    for (const Site& site : directory.sites)
+    site_by_newt_.clear();
+    resource_by_domain_.clear();
+    for (const Site& site : directory.sites) {
         if (site.public_key)
             site_by_key_.emplace(*site.public_key, site.site_id);
+        if (!site.newt_id.empty())
+            site_by_newt_.emplace(site.newt_id, site.site_id);
+    }
     std::map<std::uint32_t, std::set<std::uint32_t>> sites_of_resource;
     for (const Target& target : directory.targets)
         if (target.site)
             sites_of_resource[target.resource].insert(*target.site);
-    for (const auto& [resource, sites] : sites_of_resource)
-        if (const auto number = directory.resources.at(resource).number; number && sites.size() == 1)
-            site_by_resource_[*number] = directory.sites.at(*sites.begin()).site_id;
+    for (std::uint32_t index = 0; index < directory.resources.size(); ++index) {
+        const Resource& resource = directory.resources[index];
+        const auto sites = sites_of_resource.find(index);
+        const bool one = sites != sites_of_resource.end() && sites->second.size() == 1;
+        const std::string site_id = one ? directory.sites.at(*sites->second.begin()).site_id : "";
+        if (one && resource.number)
+            site_by_resource_[*resource.number] = site_id;
+        if (!resource.domain.empty())
+            resource_by_domain_.emplace(host_name(resource.domain),
+                                        ServedResource{resource.resource_id, site_id});
+    }
     for (auto& [connection, websocket] : websockets_)
         look_up_site(websocket);
     std::erase_if(websockets_, [](const auto& each) { return each.second.closed && each.second.site_id; });
@@ -299,6 +369,13 @@ void ControlAccounts::forget_websockets() {
     std::erase_if(websockets_, [](const auto& each) { return each.second.site_id.has_value(); });
 }
 
+std::string ControlAccounts::site_of_sign_in(const ControlRoute& route, const http_exchange& exchange) const {
+    if (route.auth_method != "newt")
+        return site_of_resource(first_id(route, path_of(exchange)));
+    const auto site = site_by_newt_.find(subject_of(exchange));
+    return site == site_by_newt_.end() ? std::string() : site->second;
+}
+
 std::string ControlAccounts::site_of_resource(std::string_view id) const {
     const auto number = parse_number<std::int64_t>(id);
     const auto site = number ? site_by_resource_.find(*number) : site_by_resource_.end();
@@ -307,6 +384,7 @@ std::string ControlAccounts::site_of_resource(std::string_view id) const {
 
 ControlCounts ControlAccounts::counts() const {
     ControlCounts counts = counts_;
+    counts.forgotten_tokens += tokens_.forgotten();
     for (const auto& [labels, connections] : counts.websocket_connections)
         if (labels[1] == succeeded)
             counts.active_websockets[{labels[0]}];

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@
 #include "loader/pangolin_process.h"
 #include "userspace/control_plane/control_counts.h"
 #include "userspace/control_plane/routes.h"
+#include "userspace/control_plane/token_sites.h"
 #include "userspace/metadata/site_directory.h"
 #include "userspace/wireguard/key.h"
 
@@ -66,19 +68,32 @@ class ControlAccounts {
     void count_sign_in(const ControlRoute& route, const http_exchange& exchange);
     void count_traefik_configuration(const http_exchange& exchange);
     void count_session_check(const http_exchange& exchange);
+    void count_refusal(const http_exchange& exchange, std::uint16_t status);
     void count_websocket(const http_exchange& exchange, Clock::time_point now);
+    void count_handshake(TokenSites::Issued& token, const http_exchange& exchange);
     std::string site_of_resource(std::string_view id) const;
+    std::string site_of_sign_in(const ControlRoute& route, const http_exchange& exchange) const;
     void look_up_site(WebSocket& websocket);
     void settle(WebSocket& websocket, std::string_view site_id);
 
     PangolinPorts ports_;
     ControlCounts counts_;
-    // Size of the last configuration that Traefik got.
-    std::optional<std::uint64_t> configuration_bytes_;
+    // What tells the last configuration that Traefik got from others: its ETag, or its size where it has
+    // none.
+    std::optional<std::pair<std::uint64_t, std::uint64_t>> configuration_;
     WebSockets websockets_;
+    TokenSites tokens_;
     std::map<WireGuardKey, std::string> site_by_key_;
     // By resources.resourceId; empty where several sites serve it.
     std::map<std::int64_t, std::string> site_by_resource_;
+    std::map<std::string, std::string, std::less<>> site_by_newt_;
+    // By domain, in small letters; "*.example.com" for whatever is in its place.
+    struct ServedResource {
+        std::string resource_id;
+        // Empty where several sites serve it.
+        std::string site_id;
+    };
+    std::map<std::string, ServedResource, std::less<>> resource_by_domain_;
 };
 
 }  // namespace pangolin

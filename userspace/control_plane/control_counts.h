@@ -26,7 +26,7 @@ struct ControlCounts {
     // endpoint, method
     DurationsBy<2> integration_durations;
 
-    // site_id (empty unless one site alone serves the resource), auth_method, result
+    // site_id (newt's own, or the one that alone serves the resource; else empty), auth_method, result
     CountsBy<3> sign_ins;
     // auth_method, result
     DurationsBy<2> sign_in_durations;
@@ -52,10 +52,16 @@ struct ControlCounts {
     CountsBy<1> session_checks;
     Durations session_check_durations;
 
+    // site_id (empty unless one site alone serves the resource), resource_id, method, status that badger
+    // gives the client. Of resources that are known.
+    CountsBy<4> refused_requests;
+
     // site_id, result
     CountsBy<2> websocket_connections;
     // site_id
     CountsBy<1> active_websockets;
+    // site_id
+    DurationsBy<1> websocket_handshakes;
     // direction, msg_type
     CountsBy<2> websocket_messages;
 
@@ -63,6 +69,10 @@ struct ControlCounts {
     // not followed because there were too many at once.
     std::uint64_t limited_requests = 0;
     std::uint64_t unfollowed_websockets = 0;
+    // Tokens whose site was forgotten because too many came after them; refused requests to hosts that are no
+    // resource's.
+    std::uint64_t forgotten_tokens = 0;
+    std::uint64_t refused_elsewhere = 0;
 };
 
 }  // namespace pangolin

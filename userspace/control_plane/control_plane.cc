@@ -29,7 +29,8 @@ std::vector<HttpServerPort> services_of(const std::optional<PangolinProcess>& pa
 
 }  // namespace
 
-ControlPlane::ControlPlane(const PangolinPorts& ports) : finder_(ports), accounts_(ports) {}
+ControlPlane::ControlPlane(std::shared_ptr<PangolinProcessFinder> finder)
+    : finder_(std::move(finder)), accounts_(finder_->ports()) {}
 
 ControlPlane::~ControlPlane() = default;
 
@@ -64,7 +65,10 @@ void ControlPlane::run(HttpProgram& program, const std::stop_token& stop) {
                 continue;
             next_look = Clock::now() + look_interval;
             look_for_pangolin(program);
+            const auto erased = erase_events(program);
             const std::lock_guard lock(mutex_);
+            if (!erased)
+                return state_.failed(erased.error());
             accounts_.expire(Clock::now());
         } catch (const std::exception& exception) {
             spdlog::error("unexpected: {}", exception.what());
@@ -77,14 +81,26 @@ Result<void> ControlPlane::wait_for_events(HttpProgram& program) {
     if (::poll(&ring, 1, static_cast<int>(poll_time.count())) < 0 && errno != EINTR)
         return system_failure(errno, "cannot wait for the events of HTTP services");
     const auto consumed = program.consume();
-    return consumed ? Result<void>() : std::unexpected(consumed.error());
+    if (!consumed)
+        return std::unexpected(consumed.error());
+    has_consumed_ |= *consumed != 0;
+    return {};
+}
+
+// Paths and messages may have secrets in them: no event is kept for longer than from one look to the next.
+Result<void> ControlPlane::erase_events(HttpProgram& program) {
+    if (!has_consumed_)
+        return {};
+    has_consumed_ = false;
+    const auto erased = program.erase_consumed();
+    return erased ? Result<void>() : std::unexpected(erased.error());
 }
 
 void ControlPlane::look_for_pangolin(HttpProgram& program) {
-    const std::optional<PangolinProcess> now = finder_.find();
+    const std::optional<PangolinProcess> now = finder_->find();
     if (now == pangolin_)
         return;
-    const auto set = program.set_services(services_of(now, finder_.ports()));
+    const auto set = program.set_services(services_of(now, finder_->ports()));
     const std::lock_guard lock(mutex_);
     // The next look tries again.
     if (!set)
@@ -93,8 +109,8 @@ void ControlPlane::look_for_pangolin(HttpProgram& program) {
         spdlog::info("observing Pangolin: process {} in network namespace {}", now->pid, now->netns.name);
         state_.succeeded();
     } else {
-        spdlog::info("Pangolin is gone: nobody listens on ports {} and {}", finder_.ports().external,
-                     finder_.ports().internal);
+        spdlog::info("Pangolin is gone: nobody listens on ports {} and {}", finder_->ports().external,
+                     finder_->ports().internal);
         state_.idle();
     }
     pangolin_ = now;
@@ -111,6 +127,8 @@ void ControlPlane::describe(Snapshot& snapshot) const {
     auto counts = std::make_shared<const ControlCounts>(accounts_.counts());
     snapshot.lost_updates.push_back({"control_requests", "max_series", counts->limited_requests});
     snapshot.lost_updates.push_back({"websockets", "full", counts->unfollowed_websockets});
+    snapshot.lost_updates.push_back({"newt_tokens", "full", counts->forgotten_tokens});
+    snapshot.lost_updates.push_back({"refused_requests", "unknown_resource", counts->refused_elsewhere});
     snapshot.control_plane = std::move(counts);
     snapshot.sources.push_back(state_.status());
 }
@@ -123,7 +141,8 @@ void fields(Archive& archive, ControlCounts& counts) {
             counts.token_refreshes, counts.provider_syncs, counts.provider_errors,
             counts.configuration_reloads, counts.hole_punches, counts.background_jobs, counts.session_checks,
             counts.session_check_durations, counts.websocket_connections, counts.websocket_messages,
-            counts.limited_requests, counts.unfollowed_websockets);
+            counts.limited_requests, counts.unfollowed_websockets, counts.refused_requests,
+            counts.websocket_handshakes, counts.forgotten_tokens, counts.refused_elsewhere);
 }
 
 void ControlPlane::save(ArchiveWriter& writer) const {

@@ -23,7 +23,8 @@ namespace pangolin {
 // A thread of its own waits for events. All functions but start() may be called from any thread.
 class ControlPlane {
   public:
-    explicit ControlPlane(const PangolinPorts& ports);
+    // `finder` may be shared with others.
+    explicit ControlPlane(std::shared_ptr<PangolinProcessFinder> finder);
     ControlPlane(const ControlPlane&) = delete;
     ControlPlane& operator=(const ControlPlane&) = delete;
     // Ends the thread.
@@ -46,10 +47,13 @@ class ControlPlane {
     void run(HttpProgram& program, const std::stop_token& stop);
     Result<void> wait_for_events(HttpProgram& program);
     void look_for_pangolin(HttpProgram& program);
+    Result<void> erase_events(HttpProgram& program);
 
     // Used by start() and then by the thread alone.
-    PangolinProcessFinder finder_;
+    std::shared_ptr<PangolinProcessFinder> finder_;
     std::optional<PangolinProcess> pangolin_;
+    // Events were consumed that still stand in the ring.
+    bool has_consumed_ = false;
 
     mutable std::mutex mutex_;
     ControlAccounts accounts_;

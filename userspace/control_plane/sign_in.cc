@@ -43,6 +43,7 @@ constexpr auto rules = std::to_array<Rule>({
     {"passkey", 400, 400, "", failure, "invalid_credentials"},
     {"oidc", 400, 400, "", failure, "invalid_credentials"},
     {"", 408, 408, "", error, "server_error"},
+    {"", 400, 499, "", error, "other"},
     {"", 500, 599, "", error, "server_error"},
 });
 

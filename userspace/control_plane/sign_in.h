@@ -20,7 +20,8 @@ std::string_view to_string(SignInResult result);
 struct SignInOutcome {
     SignInResult result = SignInResult::error;
     // Label `reason` of a failure or an error: invalid_credentials, invalid_code, not_allowed, rate_limited,
-    // blocked, expired or server_error. Empty where there is none to tell.
+    // blocked, expired or server_error; other where it cannot be told. Empty for a success, and without
+    // answer.
     std::string_view reason;
     // Whoever signed in has a new token. Not so when they had a good one and still have it.
     bool token_issued = false;

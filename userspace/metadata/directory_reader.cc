@@ -91,6 +91,9 @@ SiteDirectory DirectoryReader::read(const Rows& rows) {
     const Places sites = read_labelled(
         "site", rows.sites, site_labels_, [this](const SiteRow& row) { return label_of(row); }, read_row,
         directory.sites, &Site::site_id);
+    for (const NewtRow& row : rows.newts)
+        if (const auto site = sites.find(row.id); site != sites.end())
+            directory.sites[site->second].newt_id = row.newt_id.value_or("");
     const Places resources =
         read_labelled("resource", rows.resources, resource_labels_, nice_id_or_number<ResourceRow>, read_row,
                       directory.resources, &Resource::resource_id);

@@ -76,6 +76,12 @@ struct ClientRow {
     std::optional<std::string> exit_node_public_key;
 };
 
+// `newt`, by its site: `id` is the site's.
+struct NewtRow {
+    std::int64_t id = 0;
+    std::optional<std::string> newt_id;
+};
+
 // One reading, each table in the order of its ids. The tables are read one after the other, so a row may name
 // one that was deleted in between.
 struct Rows {
@@ -84,6 +90,7 @@ struct Rows {
     std::vector<TargetRow> targets;
     std::vector<HealthCheckRow> health_checks;
     std::vector<ClientRow> clients;
+    std::vector<NewtRow> newts;
 };
 
 }  // namespace pangolin

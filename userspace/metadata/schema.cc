@@ -110,6 +110,12 @@ const Table<ClientRow>& client_table() {
     return table;
 }
 
+// A site has one newt at most; its own id is a text, by which pages cannot be read.
+const Table<NewtRow>& newt_table() {
+    static const Table<NewtRow> table{"newt", "siteId", {{{"id"}, &NewtRow::newt_id}}};
+    return table;
+}
+
 // An expression for the SELECT list: the column, or NULL where this version has none.
 template <class Row>
 std::string expression(const Schema& schema, const Table<Row>& table, const Column<Row>& column,
@@ -215,6 +221,8 @@ Result<Rows> read_rows(Database& database, const Schema& schema) {
         result = read_table(database, schema, resource_table(), rows.resources);
     if (result)
         result = read_table(database, schema, client_table(), rows.clients);
+    if (result)
+        result = read_table(database, schema, newt_table(), rows.newts);
     if (result)
         result = read_table(database, schema, site_table(), rows.sites);
     if (!result)

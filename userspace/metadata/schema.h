@@ -14,9 +14,9 @@
 namespace pangolin {
 
 // The tables that are read.
-inline constexpr std::array<std::string_view, 13> pangolin_tables_read{
-    "sites",   "exitNodes",        "resources",   "targets",       "targetHealthCheck", "clients",   "user",
-    "session", "resourceSessions", "newtSession", "clientSession", "certificates",      "blueprints"};
+inline constexpr std::array<std::string_view, 14> pangolin_tables_read{
+    "sites",   "exitNodes",        "resources",   "targets",       "targetHealthCheck", "clients",    "user",
+    "session", "resourceSessions", "newtSession", "clientSession", "certificates",      "blueprints", "newt"};
 
 // Columns by table. A table that the database does not have, or does not show, has none.
 class Schema {

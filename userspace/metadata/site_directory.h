@@ -28,6 +28,8 @@ struct Site {
     SiteType type = SiteType::newt;
     // sites.pubKey; newt makes a new one at each start, so it may be older than the tunnel's.
     std::optional<WireGuardKey> public_key;
+    // newt.id: by which newt asks for a token. Empty when unknown.
+    std::string newt_id;
     // sites.exitNodeSubnet (sites.subnet before 1.22.0), the site's networks inside the tunnel.
     std::vector<IpPrefix> tunnel;
     // The address before the "/" of the first of them, which Traefik dials for newt's targets.

@@ -40,6 +40,7 @@ class SitesFileReader {
         site.name = site.site_id;
         mapping.text("name", site.name);
         mapping.text("region", site.region);
+        mapping.text("newt_id", site.newt_id);
         mapping.choice<SiteType>("type", site.type, site_types);
         if (mapping.has("site_id"))
             check_site_id(mapping, site.site_id);
