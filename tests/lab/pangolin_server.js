@@ -6,9 +6,11 @@
 //
 //     node pangolin_server.js ADDRESS LOG_PORT
 //
-// GET http://127.0.0.1:LOG_PORT/ answers with the log; PUT there sets what Traefik gets as its configuration.
+// GET http://127.0.0.1:LOG_PORT/ answers with the log; PUT there sets what Traefik gets as its configuration, PUT of
+// /STATUS how its requests are answered from then on: 0 is never.
 // SOCKETS in the environment are descriptors of sockets that listen on its ports already, in their order.
 
+const crypto = require("crypto");
 const http = require("http");
 const zlib = require("zlib");
 const { WebSocketServer } = require("ws");
@@ -16,8 +18,9 @@ const { WebSocketServer } = require("ws");
 const [address, logPort] = process.argv.slice(2);
 const ports = { external: 3000, internal: 3001, next: 3002, integration: 3003 };
 const sockets = (process.env.SOCKETS || "").split(",").filter(Boolean).map(Number);
-const log = { exchanges: [], connections: [], frames: {} };
+const log = { exchanges: [], connections: [], frames: {}, unanswered: 0 };
 let traefikConfiguration = { http: {} };
+let traefikAnswer = 200;
 
 const compressed = ["newt/wg/connect", "newt/sync", "newt/tcp/add"];
 
@@ -34,7 +37,8 @@ function bodyFor(service, path, status, request) {
         return JSON.stringify(traefikConfiguration);
     }
     if (path === "/api/v1/badger/verify-session") {
-        return envelope(status, { valid: request.headers["x-valid"] === "true" }, "Access");
+        const refusal = request.headers["x-redirect"] ? { redirectUrl: request.headers["x-redirect"] } : {};
+        return envelope(status, { valid: request.headers["x-valid"] === "true", ...refusal }, "Access");
     }
     if (path.endsWith("/get-token")) {
         return envelope(status, { token: request.headers["x-secret"] || "none" }, "Token created successfully");
@@ -42,18 +46,31 @@ function bodyFor(service, path, status, request) {
     return envelope(status, { padding: "x".repeat(Number(request.headers["x-size"] || 0)) }, "Answered");
 }
 
+// Of a body, as Express makes it (its package etag).
+function etagOf(body) {
+    const hash = crypto.createHash("sha1").update(body, "utf8").digest("base64").substring(0, 27);
+    return `W/"${Buffer.byteLength(body).toString(16)}-${hash}"`;
+}
+
 function serve(service) {
     const server = http.createServer((request, response) => {
         const begin = process.hrtime.bigint();
         const path = request.url.split("?")[0];
-        const status = Number(request.headers["x-answer"] || 200);
+        const polled = path === "/api/v1/traefik-config" ? traefikAnswer : 200;
+        const status = Number(request.headers["x-answer"] || polled);
         request.resume();
         request.on("end", () => {
             const answer = () => {
+                if (status === 0) {
+                    log.unanswered += 1;
+                    return;
+                }
                 const body = status === 204 || status === 304 ? "" : bodyFor(service, path, status, request);
                 response.writeHead(status, {
                     "Content-Type": "application/json; charset=utf-8",
-                    ...(status === 204 || status === 304 ? {} : { "Content-Length": Buffer.byteLength(body) }),
+                    ...(status === 204 || status === 304
+                        ? {}
+                        : { "Content-Length": Buffer.byteLength(body), ETag: etagOf(body) }),
                 });
                 response.end(request.method === "HEAD" ? undefined : body);
             };
@@ -148,7 +165,9 @@ http.createServer((request, response) => {
     const parts = [];
     request.on("data", (part) => parts.push(part));
     request.on("end", () => {
-        if (request.method === "PUT") {
+        if (request.method === "PUT" && request.url !== "/") {
+            traefikAnswer = Number(request.url.slice(1));
+        } else if (request.method === "PUT") {
             traefikConfiguration = JSON.parse(Buffer.concat(parts).toString());
         }
         response.end(JSON.stringify(log));

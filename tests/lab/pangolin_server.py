@@ -47,10 +47,14 @@ class PangolinServer:
     def set_traefik_configuration(self, configuration: dict) -> None:
         self._own("PUT", json.dumps(configuration).encode())
 
-    def _own(self, method: str, body: bytes | None = None) -> dict:
+    def answer_traefik(self, status: int) -> None:
+        """From now on its requests for its configuration; 0: they wait for ever."""
+        self._own("PUT", path=f"/{status}")
+
+    def _own(self, method: str, body: bytes | None = None, path: str = "/") -> dict:
         connection = Connection(self.namespace, "127.0.0.1", LOG_PORT, timeout=5)
         try:
-            connection.request(method, "/", body=body)
+            connection.request(method, path, body=body)
             return json.loads(connection.getresponse().read())
         finally:
             connection.close()
@@ -64,10 +68,13 @@ class Client:
             outside or server.namespace, server.address if outside else "127.0.0.1", port, timeout=20
         )
 
-    def ask(self, method: str, path: str, answer: int = 200, **headers: str) -> HTTPResponse:
+    def ask(
+        self, method: str, path: str, answer: int = 200, *, body: object = None, **headers: str
+    ) -> HTTPResponse:
         fields = {f"x-{name}": value for name, value in headers.items()} | {"x-answer": str(answer)}
-        body = b"{}" if method in ("POST", "PUT", "PATCH") else None
-        self.connection.request(method, path, body=body, headers=fields)
+        has_body = method in ("POST", "PUT", "PATCH")
+        content = json.dumps(body or {}, separators=(",", ":")).encode() if has_body else None
+        self.connection.request(method, path, body=content, headers=fields)
         response = self.connection.getresponse()
         response.read()
         assert response.status == answer, f"{method} {path}: {response.status}"

@@ -5,7 +5,11 @@ WebSocket and message that the server says it had, and nothing else."""
 from __future__ import annotations
 
 import contextlib
+import re
+import subprocess
+import time
 from collections import Counter
+from pathlib import Path
 
 import harness
 from harness import Exporter, wait_for
@@ -38,6 +42,27 @@ SIGN_INS = [
 ]
 
 
+# The newt of the world's first site.
+NEWT = "k3rn3ln3wt0001"
+
+
+def question(host: str, method: str = "GET", path: str = "/", **more: object) -> dict:
+    """What badger asks, in the order of the fields of its VerifyBody."""
+    return {
+        "sessions": {"p_session_token": SECRET, "host": SECRET, 'p_"host":"evil': SECRET},
+        "originalRequestURL": f"https://{host}{path}?token={SECRET}",
+        "scheme": "https",
+        "host": host,
+        "path": path,
+        "method": method,
+        "tls": True,
+        "requestIp": "203.0.113.7:4711",
+        "headers": {"Authorization": f"Basic {SECRET}", "host": "nobody.example.com"},
+        "query": {"token": SECRET, "host": "nobody.example.com"},
+        "badgerVersion": "1.6.1",
+    } | more
+
+
 def by(samples, name: str, *labels: str) -> Counter:
     """A family's values that are not 0, by these labels."""
     counts: Counter = Counter()
@@ -59,8 +84,22 @@ class ControlPlane(harness.LabTest):
         cls.server.start()
         cls.stack.callback(cls.server.stop)
         # With a database, that would say which tokens there are.
-        cls.world.write_sites_yaml(cls.world.state.folder / "sites.yml")
+        sites = cls.world.state.folder / "sites.yml"
+        cls.world.write_sites_yaml(sites)
+        cls.name_newt(sites)
         cls.world.wait_connected(30 * harness.SLOWNESS)
+
+    @classmethod
+    def name_newt(cls, sites: Path) -> None:
+        """Its newt's id."""
+        first = cls.world.sites[0]
+        lines = []
+        for line in sites.read_text().splitlines():
+            lines.append(line)
+            if line.lstrip("- ").startswith("site_id:") and first.nice_id in line:
+                indent = " " * (len(line) - len(line.lstrip("- ")))
+                lines.append(f"{indent}newt_id: {NEWT}")
+        sites.write_text("\n".join(lines) + "\n")
 
     def setUp(self) -> None:
         self.server.stop()
@@ -194,6 +233,139 @@ class ControlPlane(harness.LabTest):
             by(samples, "pangolin_session_checks_total", "result"),
             Counter({("allowed",): 1, ("refused",): 2}),
         )
+
+    def test_requests_that_are_refused(self) -> None:
+        site = self.world.sites[0]
+        domain = f"web{site.index}.lab.example"
+        client = self.client(INTERNAL, outside=True)
+        path = "/api/v1/badger/verify-session"
+        login = "https://pangolin.example.com/auth/resource/2ab7"
+        for method in ("GET", "GET", "POST"):
+            client.ask("POST", path, body=question(domain, method), valid="false", redirect=login)
+        client.ask("POST", path, body=question(f"{domain.upper()}:8443", "DELETE"), valid="false")
+        client.ask("POST", path, 500, body=question(domain, "PROPFIND"), valid="false")
+        client.ask("POST", path, body=question(domain), valid="true")
+        # Longer than a segment, and than what is read at a time.
+        long = question(domain, "PUT") | {"sessions": {f"p_session_{i}": SECRET * 20 for i in range(20)}}
+        client.ask("POST", path, body=long, valid="false")
+        client.ask("POST", path, body=question("nobody.example.com"), valid="false")
+        labels = ("site_id", "resource_id", "backend", "method", "status")
+        self.settle(
+            lambda: Counter(
+                {
+                    (site.nice_id, f"{site.nice_id}-web", "", "GET", "302"): 2,
+                    (site.nice_id, f"{site.nice_id}-web", "", "POST", "302"): 1,
+                    (site.nice_id, f"{site.nice_id}-web", "", "DELETE", "401"): 1,
+                    (site.nice_id, f"{site.nice_id}-web", "", "other", "500"): 1,
+                    (site.nice_id, f"{site.nice_id}-web", "", "PUT", "401"): 1,
+                }
+            ),
+            lambda samples: by(samples, "pangolin_resource_requests_total", *labels),
+            "refused requests are counted",
+        )
+        self.assertEqual(
+            self.exporter.scrape().value(
+                "pangolin_exporter_lost_updates_total", map="refused_requests", reason="unknown_resource"
+            ),
+            1,
+        )
+
+    def test_a_token_tells_the_site(self) -> None:
+        site = self.world.sites[0].nice_id
+        client = self.client(EXTERNAL, outside=True)
+        ask = "/api/v1/auth/newt/get-token"
+        for newt, answer in ((NEWT, 200), (NEWT, 400), ("somebody-else", 400)):
+            client.ask("POST", ask, answer, body={"newtId": newt, "secret": SECRET}, secret=f"good-{SECRET}-1")
+        client.ask("POST", ask, body={"secret": SECRET, "newtId": NEWT}, secret=f"{SECRET}-2")
+        # No key in its messages: the token alone tells.
+        run_newt(self.server, self.host, token=f"good-{SECRET}-1")
+        # Issued, but not good any more; and one that nobody knows.
+        run_newt(self.server, self.host, token=f"{SECRET}-2")
+        run_newt(self.server, self.host, token=f"{SECRET}-3")
+        self.settle(
+            lambda: Counter({(site, "success"): 1, (site, "unauthorized"): 1, ("unassigned", "unauthorized"): 1}),
+            lambda samples: by(samples, "pangolin_ws_connections_total", "site_id", "result"),
+            "WebSockets have the site of their token",
+        )
+        samples = self.exporter.scrape()
+        self.assertEqual(
+            by(samples, "pangolin_auth_requests_total", "site_id", "auth_method", "result"),
+            Counter({(site, "newt", "success"): 2, (site, "newt", "failure"): 1, ("", "newt", "failure"): 1}),
+        )
+        self.assertEqual(
+            samples.value("pangolin_site_handshake_latency_seconds_count", site_id=site, transport="websocket"), 1
+        )
+
+    def test_configurations_of_equal_size(self) -> None:
+        client = self.client(INTERNAL, outside=True)
+        for name in "aabba":
+            rule = {"http": {"routers": {"1-shop-router": {"rule": f"Host(`{name}`)"}}}}
+            self.server.set_traefik_configuration(rule)
+            client.ask("GET", "/api/v1/traefik-config")
+        self.settle(
+            lambda: Counter({("success",): 2}),
+            lambda samples: by(samples, "pangolin_config_reloads_total", "result"),
+            "each change is counted",
+        )
+
+    def memory(self) -> bytes:
+        """Of the exporter: all that it can write to, and the ring of events, which it maps."""
+        pid = self.exporter.process.pid
+        parts = []
+        with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
+            for line in maps:
+                begin, end, access = re.match(r"(\w+)-(\w+) (\S+)", line).groups()
+                if "r" not in access or "[vvar" in line or "[vsyscall" in line:
+                    continue
+                if "w" not in access and "bpf" not in line:
+                    continue
+                with contextlib.suppress(OSError):
+                    memory.seek(int(begin, 16))
+                    parts.append(memory.read(int(end, 16) - int(begin, 16)))
+        return b"".join(parts)
+
+    def kernel_maps(self) -> bytes:
+        """The content of all hashes that the exporter has."""
+        numbers = set()
+        for file in Path(f"/proc/{self.exporter.process.pid}/fdinfo").iterdir():
+            numbers |= set(re.findall(r"^map_id:\s*(\d+)$", file.read_text(), re.M))
+        parts = []
+        for number in numbers:
+            dump = subprocess.run(["bpftool", "-j", "map", "dump", "id", number], capture_output=True, text=True)
+            # Bytes as "0x70".
+            parts.append(bytes(int(byte, 16) for byte in re.findall(r'"0x([0-9a-f]{2})"', dump.stdout)))
+        return b"".join(parts)
+
+    def test_nothing_secret_is_kept(self) -> None:
+        """Neither in the kernel, while connections stay open, nor in the exporter, nor in what it says."""
+        planted = SECRET.encode()
+        client = self.client(EXTERNAL, outside=False)
+        client.ask("GET", f"/api/v1/auth/device-web-auth/poll/{SECRET}?token={SECRET}", cookie=SECRET)
+        client.ask("POST", "/api/v1/auth/login", 401, body={"email": SECRET, "password": SECRET}, secret=SECRET)
+        body = {"newtId": NEWT, "secret": SECRET}
+        client.ask("POST", "/api/v1/auth/newt/get-token", 200, body=body, secret=f"good-{SECRET}")
+        client.ask("GET", f"/{SECRET}", 404)
+        internal = self.client(INTERNAL, outside=True)
+        redirect = f"https://a.example.com/?{SECRET}"
+        internal.ask("POST", "/api/v1/badger/verify-session", body=question("a.example.com"), redirect=redirect)
+        # One whose answer does not come meanwhile.
+        waiting = self.client(EXTERNAL, outside=False)
+        waiting.connection.putrequest("GET", f"/api/v1/site/17?token={SECRET}")
+        waiting.connection.putheader("Authorization", f"Bearer {SECRET}")
+        waiting.connection.putheader("x-delay", "60000")
+        waiting.connection.endheaders()
+        run_newt(self.server, self.host, token=f"good-{SECRET}", key=SECRET, rounds=3)
+        wait_for(
+            "all of it was seen",
+            lambda: self.exporter.scrape().value("pangolin_auth_requests_total", auth_method="newt", result="success")
+            == 1,
+        )
+        # What is looked for is found where it is: a site's id, and the path that waits for its answer.
+        self.assertTrue(self.world.sites[0].nice_id.encode() in self.memory())
+        self.assertTrue(b"/api/v1/site/17" in self.kernel_maps())
+        time.sleep(5 * harness.SLOWNESS)
+        self.assertFalse(planted in self.kernel_maps(), "in the kernel's maps")
+        self.assertFalse(planted in self.memory(), "in the exporter's memory")
 
     def test_websockets(self) -> None:
         key = self.world.sites[0].keys.public

@@ -66,6 +66,8 @@ void record(const Metric& metric, const Snapshot& snapshot, Recorder& recorder) 
             (*peer)(element, view, recorder);
     else if (const auto* const once = std::get_if<EmitSnapshot>(&metric.emit))
         (*once)(view, recorder);
+    if (metric.emit_rest != nullptr)
+        metric.emit_rest(view, recorder);
 }
 
 std::vector<std::string> emitted(std::string_view name, const Snapshot& snapshot) {

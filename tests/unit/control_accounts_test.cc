@@ -11,6 +11,8 @@
 #include <sstream>
 
 #include "tests/support/own_memory.h"
+#include "userspace/control_plane/session_check.h"
+#include "userspace/control_plane/token_sites.h"
 
 namespace pangolin {
 namespace {
@@ -53,6 +55,11 @@ struct Request {
     std::uint64_t response_bytes = 400;
     std::uint64_t connection = 1;
     http_client_type client = HTTP_CLIENT_NONE;
+    std::string_view subject = {};
+    http_method subject_method = HTTP_METHOD_OTHER;
+    std::uint64_t token = 0;
+    std::uint64_t etag = 0;
+    std::chrono::milliseconds started{0};
 };
 
 http_exchange exchange_of(const Request& request) {
@@ -68,6 +75,12 @@ http_exchange exchange_of(const Request& request) {
     exchange.client_type = request.client;
     exchange.target_length = static_cast<__u16>(request.path.copy(exchange.target, sizeof exchange.target));
     exchange.body_length = static_cast<__u8>(request.body.copy(exchange.body, sizeof exchange.body));
+    exchange.subject_length =
+        static_cast<__u8>(request.subject.copy(exchange.subject, sizeof exchange.subject));
+    exchange.subject_method = request.subject_method;
+    exchange.token = request.token;
+    exchange.etag = request.etag;
+    exchange.started_ns = static_cast<__u64>(std::chrono::nanoseconds(request.started).count());
     return exchange;
 }
 
@@ -90,12 +103,15 @@ SiteDirectory directory() {
     Site home;
     home.site_id = "home";
     home.public_key = WireGuardKey::from_base64(home_key).value();
+    home.newt_id = "n3wt";
     Site office;
     office.site_id = "office";
     directory.sites = {home, office};
     for (std::int64_t number = 1; number <= 3; ++number) {
         Resource resource;
         resource.number = number;
+        resource.resource_id = "r" + std::to_string(number);
+        resource.domain = number == 3 ? "*.wild.example.com" : "R" + std::to_string(number) + ".example.com";
         directory.resources.push_back(resource);
     }
     const auto target = [](std::uint32_t resource, std::uint32_t site) {
@@ -242,6 +258,137 @@ TEST_F(ControlAccountsTest, CountsGerbilAndBadger) {
     EXPECT_THAT(lines(counts.hole_punches), ElementsAre("error 2", "rejected 2", "success 1"));
     EXPECT_THAT(lines(counts.session_checks), ElementsAre("allowed 1", "error 2", "refused 2"));
     EXPECT_EQ(counts.session_check_durations.count(), 4U);
+}
+
+TEST_F(ControlAccountsTest, EqualETagsAreEqualConfigurations) {
+    const auto poll = [&](std::uint64_t etag, std::uint16_t status = 200, std::uint64_t bytes = 1000) {
+        count({.port = 3001,
+               .path = "/api/v1/traefik-config",
+               .status = status,
+               .response_bytes = bytes,
+               .etag = etag});
+    };
+    poll(7);
+    poll(7, 200, 1001);
+    poll(7, 304, 100);
+    poll(8);
+    poll(7);
+    EXPECT_THAT(lines(accounts.counts().configuration_reloads), ElementsAre("success 2"));
+    EXPECT_THAT(lines(accounts.counts().background_jobs), ElementsAre("provider_sync success 5"));
+}
+
+TEST_F(ControlAccountsTest, RefusedRequestsAreOfTheirResource) {
+    accounts.set_directory(directory());
+    const auto check = [&](std::string_view host, http_method method, std::uint16_t status,
+                           std::string_view body) {
+        count({.port = 3001,
+               .method = HTTP_METHOD_POST,
+               .path = "/api/v1/badger/verify-session",
+               .status = status,
+               .body = body,
+               .subject = host,
+               .subject_method = method});
+    };
+    constexpr std::string_view refused = R"({"data":{"valid":false,"pangolinVersion":"1.22.0"}})";
+    check("r1.example.com", HTTP_METHOD_GET, 200, R"({"data":{"valid":true}})");
+    check("r1.example.com", HTTP_METHOD_GET, 200, refused);
+    check("R1.example.com:8443", HTTP_METHOD_GET, 200, refused);
+    // Two sites serve it.
+    check("r2.example.com", HTTP_METHOD_POST, 200, R"({"data":{"valid":false,"redirectUrl":"https://x"}})");
+    check("a.wild.example.com", HTTP_METHOD_OTHER, 500, "");
+    check("b.wild.example.com", HTTP_METHOD_OTHER, 0, "");
+    for (const char* stranger : {"wild.example.com", "a.b.wild.example.com", "localhost", ""})
+        check(stranger, HTTP_METHOD_GET, 200, refused);
+    const ControlCounts counts = accounts.counts();
+    EXPECT_THAT(lines(counts.refused_requests),
+                ElementsAre(" r2 POST 302 1", " r3 other 500 2", "home r1 GET 401 2"));
+    EXPECT_EQ(counts.refused_elsewhere, 4U);
+}
+
+TEST_F(ControlAccountsTest, ATokenTellsTheSite) {
+    accounts.set_directory(directory());
+    const auto ask = [&](std::string_view newt, std::uint64_t token, std::uint16_t status = 200) {
+        count({.method = HTTP_METHOD_POST,
+               .path = "/api/v1/auth/newt/get-token",
+               .status = status,
+               .subject = newt,
+               .token = token,
+               .started = 1000ms});
+    };
+    const auto websocket = [&](std::uint64_t token, std::uint16_t status, std::uint64_t connection) {
+        count({.path = "/api/v1/ws",
+               .status = status,
+               .connection = connection,
+               .client = HTTP_CLIENT_NEWT,
+               .token = token,
+               .started = 1080ms});
+    };
+    ask("n3wt", 11);
+    ask("n3wt", 0, 400);
+    ask("stranger", 12);
+    websocket(11, 101, 1);
+    websocket(11, 101, 2);
+    websocket(11, 401, 3);
+    websocket(12, 401, 4);
+    websocket(0, 401, 5);
+    const ControlCounts counts = accounts.counts();
+    EXPECT_THAT(lines(counts.sign_ins),
+                ElementsAre(" newt success 1", "home newt failure 1", "home newt success 1"));
+    EXPECT_THAT(lines(counts.websocket_connections),
+                ElementsAre("home success 2", "home unauthorized 1", "unassigned unauthorized 2"));
+    EXPECT_THAT(lines(counts.active_websockets), ElementsAre("home 2"));
+    // 80 ms between the requests and 3 to the end of the second one; coming back with a token is no
+    // handshake.
+    ASSERT_EQ(counts.websocket_handshakes.size(), 1U);
+    EXPECT_EQ(counts.websocket_handshakes.at({"home"}).count(), 1U);
+    EXPECT_NEAR(counts.websocket_handshakes.at({"home"}).sum(), 0.083, 1e-9);
+}
+
+TEST(TokenSites, AreBoundedAndExpire) {
+    TokenSites tokens;
+    for (std::uint64_t token = 1; token <= TokenSites::most_tokens + 10; ++token)
+        tokens.issue(token, "home", 0s);
+    EXPECT_EQ(tokens.forgotten(), 10U);
+    EXPECT_EQ(tokens.find(10, 0s), nullptr);
+    ASSERT_NE(tokens.find(11, 0s), nullptr);
+    EXPECT_EQ(tokens.find(11, 0s)->site_id, "home");
+    EXPECT_EQ(tokens.find(11, TokenSites::lifetime + 1s), nullptr);
+    EXPECT_EQ(tokens.find(0, 0s), nullptr);
+    // Those that expired make room without being missed.
+    tokens.issue(1, "office", TokenSites::lifetime + 1s);
+    EXPECT_EQ(tokens.forgotten(), 10U);
+    EXPECT_EQ(tokens.find(11, 0s), nullptr);
+    EXPECT_EQ(tokens.find(1, TokenSites::lifetime + 1s)->site_id, "office");
+}
+
+TEST(SessionCheck, IsJudgedAsBadgerDoes) {
+    struct Case {
+        std::uint16_t status;
+        std::string_view body;
+        SessionCheckResult result;
+        std::uint16_t client_status;
+    };
+    using enum SessionCheckResult;
+    for (const Case& each : std::initializer_list<Case>{
+             {200, R"({"data":{"valid":true,"userId":"7"})", allowed, 0},
+             {200, R"({"data":{"valid":false,"pangolinVersion":"1.22.0"})", refused, 401},
+             {200, R"({"data":{"valid":false,"redirectUrl":"https://x/auth/resource/1)", refused, 302},
+             {200, R"({"data":{"valid":false,"redirectUrl":null})", refused, 401},
+             {200, R"({"data":{"valid":false,"redirectUrl":"")", refused, 401},
+             {200, R"({"data":{"headerAuthChallenged":true,"valid":false,"redirectUrl":"https://x)", refused,
+              401},
+             {200, R"({"data":{"valid":false,"clientError":{"statusCode":403,"body":"{}"})", refused, 403},
+             {200, R"({"data":{"valid":false,"clientError":{"statusCode":99999,)", refused, 401},
+             {200, R"({"data":{"valid":false,"clientError":{"body":")", refused, 401},
+             {200, "", error, 500},
+             {400, R"({"data":{"valid":false}})", error, 500},
+             {500, "", error, 500},
+             {0, "", error, 500}}) {
+        SCOPED_TRACE(each.body);
+        const SessionCheck check = judge_session_check(each.status, each.body);
+        EXPECT_EQ(check.result, each.result);
+        EXPECT_EQ(check.client_status, each.client_status);
+    }
 }
 
 TEST_F(ControlAccountsTest, WhatToAlertOnIsThereFromTheStart) {

@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""A client that invents paths, methods, hosts and types of messages: Pangolin's ports see each of them once, and the
+exporter counts all of them in the series and the memory that it has anyhow."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import random
+import socket
+import struct
+
+import harness
+from harness import Exporter, wait_for
+from lab.outside import CONTAINER_LINK, add_container
+from lab.world import World
+from pangolin_server import EXTERNAL, INTEGRATION, INTERNAL, NEXT, Client, PangolinServer
+
+TAG = "attack"
+REQUESTS = 10_000
+MESSAGES = 20_000
+# Allocators keep some; ten thousand paths of a hundred bytes that were kept would be more than a megabyte.
+GROWTH = 4 << 20
+
+FAMILIES = (
+    "pangolin_ui_requests_total",
+    "pangolin_integration_api_requests_total",
+    "pangolin_integration_api_duration_seconds_count",
+    "pangolin_resource_requests_total",
+    "pangolin_auth_requests_total",
+    "pangolin_ws_messages_total",
+    "pangolin_ws_connections_total",
+)
+
+
+class ForgedWebSocket:
+    """A client's end of one, by hand: the types of its messages are what no library would send."""
+
+    def __init__(self, server: PangolinServer, outside) -> None:
+        self.socket = outside.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.socket.settimeout(30)
+        self.socket.connect((server.address, EXTERNAL))
+        key = base64.b64encode(os.urandom(16)).decode()
+        self.socket.sendall(
+            "GET /api/v1/ws?token=good-forged&clientType=newt HTTP/1.1\r\n"
+            f"Host: {server.address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += self.socket.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 101"), answer
+
+    def send(self, texts: list[bytes]) -> None:
+        frames = []
+        for text in texts:
+            mask = os.urandom(4)
+            size = bytes([0x80 | len(text)]) if len(text) < 126 else b"\xfe" + struct.pack(">H", len(text))
+            masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(text))
+            frames.append(b"\x81" + size + mask + masked)
+        self.socket.sendall(b"".join(frames))
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class LabelAttack(harness.LabTest):
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.stack = contextlib.ExitStack()
+        cls.addClassCleanup(cls.stack.close)
+        cls.world = cls.stack.enter_context(World(1, TAG))
+        cls.host = cls.world.host.namespace
+        cls.server = PangolinServer(add_container(cls.world), str(CONTAINER_LINK[1].ip))
+        cls.server.start()
+        cls.stack.callback(cls.server.stop)
+        cls.world.write_sites_yaml(cls.world.state.folder / "sites.yml")
+        cls.world.wait_connected(30 * harness.SLOWNESS)
+
+    def setUp(self) -> None:
+        self.exporter = self.enterContext(
+            Exporter(
+                {
+                    "wireguard": {"netns": self.host.name},
+                    "metadata": {"sites_file": str(self.world.state.folder / "sites.yml")},
+                }
+            )
+        )
+        self.exporter.wait_ready()
+        wait_for("Pangolin is observed", lambda: "observing Pangolin" in self.exporter.log())
+        self.random = random.Random(7)
+
+    def resident(self) -> int:
+        with open(f"/proc/{self.exporter.process.pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def series(self) -> dict[str, int]:
+        samples = self.exporter.scrape()
+        return {family: sum(1 for _ in samples.select(family)) for family in FAMILIES}
+
+    def word(self) -> str:
+        return "".join(self.random.choices("abcdefghijklmnopqrstuvwxyz0123456789-_", k=self.random.randint(1, 40)))
+
+    def invent(self, requests: int) -> None:
+        """Each request differs from all others, by what is seen of it."""
+        prefixes = ("/", "/api/v1/", "/api/v1/site/", "/v1/org/", "/api/v1/auth/resource/", "/_next/")
+        for port in (EXTERNAL, NEXT, INTEGRATION, INTERNAL):
+            with contextlib.closing(Client(self.server, port, self.host)) as client:
+                for number in range(requests // 4):
+                    method = self.random.choice(("GET", "POST", "DELETE", "PURGE", "LINK", "MKCOL", "REPORT"))
+                    path = self.random.choice(prefixes) + "/".join(self.word() for _ in range(3)) + f"/{number}"
+                    headers = {"Host": f"{self.word()}.{number}.example.com", "x-answer": "404"}
+                    client.connection.request(method, path, headers=headers)
+                    response = client.connection.getresponse()
+                    response.read()
+                    self.assertEqual(response.status, 404)
+                path = "/api/v1/badger/verify-session"
+                for number in range(50 if port == INTERNAL else 0):
+                    body = {"host": f"{self.word()}.{number}.example", "method": self.word().upper()}
+                    client.ask("POST", path, body=body, valid="false")
+
+    def forge(self, messages: int) -> None:
+        with contextlib.closing(ForgedWebSocket(self.server, self.host)) as forged:
+            for begin in range(0, messages, 100):
+                forged.send(
+                    [b'{"type":"newt/%s/%d"}' % (self.word().encode(), number) for number in range(begin, begin + 100)]
+                )
+            wait_for("the server has read all of it", lambda: self.arrived() >= messages, timeout=60)
+
+    def arrived(self) -> int:
+        return sum(count for name, count in self.server.log()["frames"].items() if name.startswith("ingress newt/"))
+
+    def test_invented_labels(self) -> None:
+        self.invent(400)
+        self.forge(100)
+        before, memory = self.series(), self.resident()
+        counted = self.exporter.scrape().total("pangolin_ui_requests_total")
+        self.server.stop()
+        self.server.start()
+        wait_for("Pangolin is found again", lambda: self.exporter.log().count("observing Pangolin") == 2)
+        self.invent(REQUESTS)
+        self.forge(MESSAGES)
+
+        def all_counted() -> bool:
+            samples = self.exporter.scrape()
+            return (
+                samples.total("pangolin_ui_requests_total") - counted == REQUESTS / 2
+                and samples.value("pangolin_ws_messages_total", direction="ingress", msg_type="other")
+                == MESSAGES + 100
+            )
+
+        wait_for("each request and message is counted", all_counted, timeout=30)
+        after = self.series()
+        for family, number in after.items():
+            # A route and method that chance did not find before.
+            self.assertLessEqual(number, before[family] + 10, family)
+        self.assertLess(self.resident() - memory, GROWTH)
+        samples = self.exporter.scrape()
+        self.assertEqual(
+            samples.value("pangolin_exporter_lost_updates_total", map="refused_requests", reason="unknown_resource"),
+            100,
+        )
+
+
+if __name__ == "__main__":
+    harness.main()
