@@ -115,6 +115,18 @@ static __always_inline void http_finish(struct http_connection* c, __u64 end, bo
         http_add_duration(request->target, request->method, s->last_ns - request->started_ns);
 }
 
+/* The connection ended in the middle of a response, whose status has come and whose last byte never will. */
+static __always_inline void http_finish_early(struct http_connection* c, __u64 end) {
+    struct http_stream* s = &c->stream[HTTP_RESPONSE];
+    struct http_pending* request = http_pending_at(c, c->answered);
+
+    c->answered++;
+    http_add_aborted(request->target, 1);
+    http_add_open(request->target, -1, 0);
+    http_add_status(request->target, request->method, s->status);
+    http_add_size(request->target, end - s->begin);
+}
+
 /*
  * A client asks again only when it has the whole answer, unless it pipelines; so what it acknowledges with
  * the first bytes of a request is where the response to it begins. This puts the reader of the responses in

@@ -305,13 +305,15 @@ __noinline int http_drop_requests(__u64 key, __u32 are_aborted) {
     struct http_connection* c = bpf_map_lookup_elem(&http_connections, &key);
 
     for (int i = 0; i < HTTP_PENDING; i++) {
-        __u32 target;
+        struct http_pending* request;
         if (!c || !http_outstanding(c))
             return 0;
-        target = http_pending_at(c, c->answered)->target;
-        http_add_open(target, -1, 0);
-        if (are_aborted)
-            http_add_aborted(target, 1);
+        request = http_pending_at(c, c->answered);
+        http_add_open(request->target, -1, 0);
+        if (are_aborted) {
+            http_add_aborted(request->target, 1);
+            http_add_status(request->target, request->method, HTTP_STATUS_NONE);
+        }
         c->answered++;
     }
     return 0;

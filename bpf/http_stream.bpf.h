@@ -477,12 +477,14 @@ static __always_inline void http_segment(struct __sk_buff* skb, struct http_conn
 
 /*
  * The connection ended. What was answered by then, as far as can be told: bytes that passed but could not be
- * read in order are taken for the rest of a response whose status is known.
+ * read in order are taken for the rest of a response whose status is known. A response to a target's request
+ * that is cut off behind its head has its status, but no duration.
  */
 static __always_inline void http_close(struct http_connection* c, bool is_service, __u64 key) {
     struct http_stream* s = &c->stream[HTTP_RESPONSE];
     __u32 outstanding = http_outstanding(c);
     __s32 unread = s->highest - s->next;
+    __u64 end = s->position + (unread > 0 ? unread : 0);
 
     if (is_service && c->mode == HTTP_MODE_WEBSOCKET)
         http_send_closed(key);
@@ -493,9 +495,11 @@ static __always_inline void http_close(struct http_connection* c, bool is_servic
     if (outstanding == 1 && s->has_end && s->status >= 200 && s->state > HTTP_STATUS &&
         (s->state == HTTP_UNTIL_NEXT ||
          (s->state < HTTP_UNTIL_CLOSE && unread > 0 && s->remaining <= (__u64)unread))) {
-        http_finish(c, s->position + (unread > 0 ? unread : 0), is_service, key);
+        http_finish(c, end, is_service, key);
         return;
     }
+    if (!is_service && s->status >= 200 && s->state >= HTTP_CHUNK_SIZE && s->state != HTTP_IGNORED)
+        http_finish_early(c, end);
     http_abort_outstanding(c, is_service, key);
 }
 

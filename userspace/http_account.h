@@ -4,12 +4,17 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <string_view>
 #include <utility>
 
 #include "bpf/shared/http.h"
 #include "userspace/latency.h"
 
 namespace pangolin {
+
+// As published, in the order of enum http_method.
+inline constexpr std::array<std::string_view, HTTP_METHODS> http_method_names{
+    "other", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"};
 
 // Of one resource at one backend. Totals only grow.
 struct HttpExchanges {
@@ -44,6 +49,14 @@ struct HttpExchanges {
 struct HttpResponseSizes {
     std::array<std::uint64_t, HTTP_SIZE_BUCKETS> bucket{};
     std::uint64_t sum = 0;
+
+    void observe(std::uint64_t size) {
+        std::size_t index = 0;
+        while (index < HTTP_SIZE_BOUNDS && size > http_size_bounds[index])
+            ++index;
+        ++bucket[index];
+        sum += size;
+    }
 };
 
 }  // namespace pangolin

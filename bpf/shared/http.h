@@ -63,7 +63,9 @@ static const __u32 http_size_bounds[HTTP_SIZE_BOUNDS] = {
     1U << 20, 1U << 22, 1U << 24, 1U << 26, 1U << 28, 1U << 30,
 };
 
-/* Requests by target, method and status as it came back (100 to 999; interim ones are no answers). */
+/* Requests by target, method and status as it came back: 100 to 999, but no interim ones; or this, when the
+ * connection ended before one came. */
+enum { HTTP_STATUS_NONE = 0 };
 struct http_status_key {
     __u32 target;
     __u16 method; /* enum http_method */
@@ -71,8 +73,8 @@ struct http_status_key {
 };
 PANGOLIN_STATIC_ASSERT(sizeof(struct http_status_key) == 8, "no padding");
 
-/* Durations from the first byte of a request to the last of its response: 101 and text/event-stream are not
- * in them. */
+/* Durations from the first byte of a request to the last of its response: 101, text/event-stream and
+ * responses that were cut off are not in them. */
 struct http_duration_key {
     __u32 target;
     __u32 method;
@@ -83,7 +85,7 @@ PANGOLIN_STATIC_ASSERT(sizeof(struct http_duration_key) == 8, "no padding");
 struct http_target_counts {
     __u64 size_bucket[HTTP_SIZE_BUCKETS]; /* responses by head and body bytes, not cumulated */
     __u64 size_sum;
-    __u64 aborted; /* requests whose connection ended before their response did */
+    __u64 aborted; /* requests whose connection ended before their response did: without one, or cut off */
     __s64 open_requests;
     __s64 open_websockets;
 };

@@ -6,15 +6,11 @@
 namespace pangolin {
 namespace {
 
-// In the order of enum http_method.
-constexpr std::array<std::string_view, HTTP_METHODS> method_names{
-    "other", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"};
-
 // In the order of enum http_opaque.
 constexpr std::array<std::string_view, HTTP_OPAQUE_KINDS> opaque_names{"tls", "h2c", "tunnel", "unknown"};
 
 std::string_view method_name(std::uint16_t method) {
-    return method < method_names.size() ? method_names[method] : method_names[HTTP_METHOD_OTHER];
+    return http_method_names[method < http_method_names.size() ? method : std::uint16_t{HTTP_METHOD_OTHER}];
 }
 
 const std::array<double, HTTP_SIZE_BOUNDS> size_bounds = [] {
@@ -27,7 +23,9 @@ void emit_requests(const TargetAccount& target, const SnapshotView&, Samples& sa
     for (const auto& [key, count] : target.http.requests) {
         std::array<char, 8> text{};
         auto* end = std::to_chars(text.data(), text.data() + text.size(), key.second).ptr;
-        if (key.second < 10)  // see HttpExchanges::most_answers
+        if (key.second == HTTP_STATUS_NONE)
+            end = std::ranges::copy(std::string_view("none"), text.data()).out;
+        else if (key.second < 10)  // see HttpExchanges::most_answers
             end = std::ranges::copy(std::string_view("xx"), end).out;
         samples.add({target.labels->site_id, target.labels->resource_id, target.labels->backend,
                      method_name(key.first), std::string_view(text.data(), end)},
@@ -46,8 +44,8 @@ constexpr auto rows = std::to_array<Metric>({
     {.name = "pangolin_resource_requests_total",
      .type = MetricType::counter,
      .labels = {"site_id", "resource_id", "backend", "method", "status"},
-     .help = "HTTP requests to the resource by method and status: those that a backend answered, and without "
-             "backend those that Pangolin refused.",
+     .help = "HTTP requests to the resource by method and the status of the backend's answer, none where the "
+             "connection ended without one; without backend, those that Pangolin refused.",
      .source = "H",
      .emit = emit_requests,
      .emit_rest = emit_refused},
@@ -55,8 +53,9 @@ constexpr auto rows = std::to_array<Metric>({
      .type = MetricType::histogram,
      .unit = "seconds",
      .labels = {"site_id", "resource_id", "backend", "method"},
-     .help = "Time from the first byte of an HTTP request to the last byte of its answer, upgrades and event "
-             "streams left out.",
+     .help = "Time from the first byte of an HTTP request to the last byte of its answer; without upgrades, "
+             "event "
+             "streams and answers that were cut off.",
      .source = "H",
      .emit =
          [](const TargetAccount& target, const SnapshotView&, Samples& samples) {

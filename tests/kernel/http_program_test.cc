@@ -219,10 +219,17 @@ TEST_F(HttpProgramTest, CountsWhatWasCutOff) {
         pair.ask(get);
         pair.answer("HTTP/1.0 200 OK\r\n\r\nuntil the end");
         pair.close_server();
-        EXPECT_EQ(requests(), (std::map<std::pair<int, int>, std::uint64_t>{{{HTTP_METHOD_GET, 200}, 1}}));
+        EXPECT_EQ(requests(), (std::map<std::pair<int, int>, std::uint64_t>{{{HTTP_METHOD_GET, 200}, 2}}));
         pair.close();
     }
-    EXPECT_EQ(counts().aborted, 1U);
+    {
+        Pair pair(target_port);
+        pair.ask(get);
+        pair.close();
+    }
+    EXPECT_EQ(requests(), (std::map<std::pair<int, int>, std::uint64_t>{
+                              {{HTTP_METHOD_GET, 200}, 2}, {{HTTP_METHOD_GET, HTTP_STATUS_NONE}, 1}}));
+    EXPECT_EQ(counts().aborted, 2U);
     EXPECT_EQ(counts().open_requests, 0);
     expect_nothing_lost();
 }

@@ -284,7 +284,7 @@ class Connection {
         read_requests(requests);
         if (!opaque_)
             read_responses(responses);
-        result_.aborted += pending_.size();
+        abort();
         return result_;
     }
 
@@ -293,6 +293,13 @@ class Connection {
         if (!pending_.empty())
             result_.totals[reason] += pending_.size();
         pending_.clear();
+    }
+
+    // The connection ends without a word to what is asked.
+    void abort() {
+        result_.aborted += pending_.size();
+        for (const int method : std::exchange(pending_, {}))
+            result_.requests[{method, 0}] += 1;
     }
 
     void become_opaque(http_opaque kind) {
@@ -342,12 +349,23 @@ class Connection {
     }
 
     void finish(const Message& message, std::size_t size) {
+        if (message.status != 101 && !message.event_stream)
+            result_.durations[pending_.front()] += 1;
+        answer(message, size);
+    }
+
+    void answer(const Message& message, std::size_t size) {
         result_.requests[{pending_.front(), message.status}] += 1;
         result_.responses += 1;
         result_.response_bytes += size;
-        if (message.status != 101 && !message.event_stream)
-            result_.durations[pending_.front()] += 1;
         pending_.pop_front();
+    }
+
+    // The connection ends in the middle of the body: false.
+    bool cut_off(const Message& message, std::size_t size) {
+        result_.aborted += 1;
+        answer(message, size);
+        return false;
     }
 
     void read_responses(string_view text) {
@@ -366,8 +384,9 @@ class Connection {
 
     // A response whose end cannot be told ends with the connection, if it is the last.
     bool finish_at_end(const Message& message, std::size_t size) {
-        if (pending_.size() == 1)
-            finish(message, size);
+        if (pending_.size() > 1)
+            return cut_off(message, size);
+        finish(message, size);
         return false;
     }
 
@@ -393,7 +412,7 @@ class Connection {
             if (message.upgrade != "websocket")
                 become_opaque(message.upgrade == "h2c" ? HTTP_OPAQUE_H2C : HTTP_OPAQUE_TUNNEL);
             else
-                result_.aborted += std::exchange(pending_, {}).size();
+                abort();
             return false;
         }
         if (message.status < 200)
@@ -425,10 +444,10 @@ class Connection {
             if (verdict == Verdict::bad)
                 return finish_at_end(message, before);
             if (verdict == Verdict::more)
-                return false;
+                return cut_off(message, before);
         } else {
             if (*message.length > text.size())
-                return false;
+                return cut_off(message, before);
             text.remove_prefix(*message.length);
         }
         finish(message, before - text.size());

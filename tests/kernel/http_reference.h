@@ -13,7 +13,7 @@
 namespace pangolin::test {
 
 struct HttpResult {
-    std::map<std::pair<int, int>, std::uint64_t> requests;  // by enum http_method and status
+    std::map<std::pair<int, int>, std::uint64_t> requests;  // by enum http_method and status, 0 without one
     std::map<int, std::uint64_t> durations;                 // by enum http_method
     std::map<int, std::uint64_t> totals;                    // by enum http_loss; opaque kinds behind them
     std::uint64_t responses = 0;

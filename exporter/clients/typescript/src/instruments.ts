@@ -64,21 +64,22 @@ export class PangolinInstruments extends InstrumentFactory {
     });
 
     /**
-     * `pangolin_resource_requests_total`: HTTP requests that the resource's backend answered, by method and status.
+     * `pangolin_resource_requests_total`: HTTP requests to the resource's backend, by method and the status of its
+     * answer; none where the connection ended without one.
      */
     readonly resourceRequestsTotal = this.counter<{ site_id: string; resource_id: string; backend: string; method: string; status: string | number }>({
         name: 'pangolin_resource_requests_total',
-        description: 'HTTP requests that the resource\'s backend answered, by method and status.',
+        description: 'HTTP requests to the resource\'s backend, by method and the status of its answer; none where the connection ended without one.',
     });
 
     /**
      * `pangolin_resource_request_duration_seconds`: Time from the first byte of an HTTP request to the last byte of
-     * its answer, upgrades and event streams left out.
+     * its answer; without upgrades, event streams and answers that were cut off.
      */
     readonly resourceRequestDurationSeconds = this.histogram<{ site_id: string; resource_id: string; backend: string; method: string }>({
         name: 'pangolin_resource_request_duration_seconds',
         unit: 's',
-        description: 'Time from the first byte of an HTTP request to the last byte of its answer, upgrades and event streams left out.',
+        description: 'Time from the first byte of an HTTP request to the last byte of its answer; without upgrades, event streams and answers that were cut off.',
         bounds: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
     });
 
