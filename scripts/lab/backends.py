@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .commands import LabError, require_program
+from .commands import LabError, require_program, run
 from .namespace import Namespace
 
 # Bytes of the files that every nginx here serves, by path.
@@ -66,29 +66,47 @@ class Exchange:
 
 
 class Nginx:
-    """Debian's nginx, one process, listening at these addresses (ADDRESS:PORT) of the namespace."""
+    """Debian's nginx, one process, listening at these addresses (ADDRESS:PORT) of the namespace; with TLS at those that
+    are `secure`, by a certificate that nobody knows."""
 
     def __init__(
-        self, namespace: Namespace, name: str, listens: Sequence[str], keepalive: str = "300s"
+        self,
+        namespace: Namespace,
+        name: str,
+        listens: Sequence[str],
+        keepalive: str = "300s",
+        secure: Sequence[str] = (),
     ) -> None:
         self.program = require_program("nginx")
         self.namespace = namespace
-        self.listens = list(listens)
+        self.listens = [*listens, *secure]
         self.folder = namespace.state.folder / f"nginx-{name}"
         self.process: subprocess.Popen | None = None
         (self.folder / "files").mkdir(parents=True)
         (self.folder / "uploads").mkdir()
         for file, size in FILES.items():
             (self.folder / "files" / file).write_bytes(bytes(range(256)) * (size // 256) + bytes(size % 256))
+        lines = [f"        listen {address};" for address in listens]
+        if secure:
+            self._make_certificate()
+            lines += [f"        listen {address} ssl;" for address in secure]
+            lines += [f"        ssl_certificate{kind} {self.folder}/server.pem;" for kind in ("", "_key")]
         (self.folder / "nginx.conf").write_text(
             NGINX_CONFIGURATION.format(
                 folder=self.folder,
                 keepalive=keepalive,
                 slow=SLOW_BYTES_A_SECOND,
-                listens="\n".join(f"        listen {address};" for address in self.listens),
+                listens="\n".join(lines),
             )
         )
         self.start()
+
+    def _make_certificate(self) -> None:
+        file = str(self.folder / "server.pem")
+        request = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+        run([require_program("openssl"), *request, "-subj", "/CN=lab", "-keyout", file, "-out", f"{file}.part"])
+        with open(file, "a") as whole:
+            whole.write(Path(f"{file}.part").read_text())
 
     def start(self) -> None:
         with open(self.folder / "output.log", "ab") as output:

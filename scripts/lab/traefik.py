@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -18,6 +19,8 @@ from .web_client import Answer, fetch, samples
 from .wireguard import SCRIPTS
 
 WEB_PORT, SECURE_PORT, API_PORT = 80, 443, 8080
+# Further settings: an access log in JSON, in Traefik's own folder.
+ACCESS_LOG = {"accessLog": {"filePath": "logs/access.log", "format": "json"}}
 PROVIDER_PORT, PROVIDER_PATH = 3001, "/api/v1/traefik-config"
 
 
@@ -103,6 +106,7 @@ class Traefik:
         self.namespace = namespace
         self.folder = namespace.state.folder / "traefik"
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.access_log = self.folder / ACCESS_LOG["accessLog"]["filePath"]
         self.process: subprocess.Popen | None = None
         self.provider = provider or Provider(namespace)
         static = static_configuration(self.provider.url, tcp_ports, udp_ports, poll, dial_timeout) | (settings or {})
@@ -198,9 +202,22 @@ class Traefik:
             found[labels["code"]] = found.get(labels["code"], 0) + value
         return found
 
+    def service_samples(self, service: str, metric: str) -> list[tuple[dict[str, str], float]]:
+        """The series of a metric that are of this HTTP service."""
+        page = self.get(API_PORT, "/metrics").body.decode()
+        return samples(page, metric, service=f"{service}@http")
+
+    def logged(self) -> list[dict]:
+        """The lines of its access log."""
+        return [json.loads(line) for line in self.access_log.read_text().splitlines()]
+
     def open_connections(self, entrypoint: str) -> float:
         page = self.get(API_PORT, "/metrics").body.decode()
         return sum(value for _, value in samples(page, "traefik_open_connections", entrypoint=entrypoint))
+
+    def reopen_access_log(self) -> None:
+        """What logrotate tells it after having renamed the file."""
+        self.process.send_signal(signal.SIGUSR1)
 
     def log(self) -> str:
         return (self.folder / "traefik.log").read_text(errors="replace")

@@ -22,7 +22,7 @@ from lab.resources import Plan, Resource, Target
 from lab.traefik import WEB_PORT, Traefik
 from lab.web_client import Answer, Connection, fetch
 from lab.wireguard import Implementation
-from lab.world import World
+from lab.world import Site, World
 from newt import Newt, newt_program
 
 HTTP, ECHO, DATAGRAMS, NOTHING, FAULTY = 8080, 9000, 9001, 8099, 8081
@@ -35,8 +35,11 @@ DIAL_TIMEOUT = 2.0  # seconds: Traefik's own 30 would make long tests of short o
 class ResourceWorld:
     """Use as a context manager. `plan` has all resources; the attributes below name them."""
 
+    site_count = 3
+    traefik_settings: dict | None = None  # further ones
+
     def __init__(self, tag: str, *, host_implementation: Implementation | str = Implementation.AUTO) -> None:
-        self.world = World(3, tag, host_implementation=host_implementation)
+        self.world = World(self.site_count, tag, host_implementation=host_implementation)
         self.stack = contextlib.ExitStack()
 
     def __enter__(self) -> ResourceWorld:
@@ -96,19 +99,17 @@ class ResourceWorld:
         program = newt_program(self.world.state.folder)
         self.newts: list[Newt] = []
         for site in self.world.sites[:2]:
-            self._start_newt(
-                Newt(
-                    program,
-                    site.namespace,
-                    [
-                        ("udp" if resource.mode == "udp" else "tcp", target, (target.ip, target.port))
-                        for resource, target in self.plan.pairs()
-                        if target.place.site is site
-                    ],
-                )
-            )
+            self._start_newt(Newt(program, site.namespace, self.relays(site)))
         (faulty,) = self.local_faulty.targets
         self._start_newt(Newt(program, self.container, [("tcp", faulty, (CONTAINER, HTTP))]))
+
+    def relays(self, site: Site) -> list[tuple[str, Target, tuple[str, int]]]:
+        """What the site's newt is told of its targets."""
+        return [
+            ("udp" if resource.mode == "udp" else "tcp", target, (target.ip, target.port))
+            for resource, target in self.plan.pairs()
+            if target.place.site is site
+        ]
 
     def _start_newt(self, newt: Newt) -> None:
         self.newts.append(newt)
@@ -120,6 +121,7 @@ class ResourceWorld:
             tcp_ports=self.plan.proxy_ports("tcp"),
             udp_ports=self.plan.proxy_ports("udp"),
             dial_timeout=DIAL_TIMEOUT * harness.SLOWNESS,
+            settings=self.traefik_settings,
         )
         self.stack.callback(self.traefik.close)
         self.traefik.apply(self.plan.dynamic_configuration())
