@@ -9,6 +9,7 @@
 #include "loader/pin_root.h"
 #include "loader/preflight.h"
 #include "loader/wireguard_interface.h"
+#include "userspace/access_log/access_log_monitor.h"
 #include "userspace/certificates/acme_watcher.h"
 #include "userspace/metadata/text.h"
 #include "userspace/wireguard/device.h"
@@ -98,6 +99,13 @@ std::vector<Finding> inspect_pins(const std::string& pin_dir) {
     return findings;
 }
 
+Finding inspect_access_log(const TraefikConfiguration& traefik) {
+    const auto size = AccessLogMonitor::inspect(traefik.access_log);
+    if (!size)
+        return {FindingLevel::missing, "access_log", size.error().message()};
+    return {FindingLevel::ok, "access_log", fmt::format("{}: {} bytes", traefik.access_log, *size)};
+}
+
 }  // namespace
 
 int check(const CommandLine&, const Configuration& configuration) {
@@ -107,6 +115,8 @@ int check(const CommandLine&, const Configuration& configuration) {
     findings.push_back(inspect_sites(configuration));
     if (!configuration.traefik.acme.empty())
         findings.push_back(inspect_certificates(configuration.traefik));
+    if (!configuration.traefik.access_log.empty())
+        findings.push_back(inspect_access_log(configuration.traefik));
     for (const Finding& finding : findings)
         fmt::print("{:<8} {:<11} {}\n", word(finding.level), finding.subject, escaped(finding.detail));
     const bool fatal = std::ranges::any_of(

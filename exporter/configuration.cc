@@ -102,7 +102,6 @@ Result<LoadedConfiguration> load_file(const std::string& file) {
     } else {
         loaded.configuration = std::move(section.configuration);
         loaded.summary = fmt::format("configuration read from {}", file);
-        loaded.warnings = std::move(section.warnings);
     }
     return loaded;
 }

@@ -53,9 +53,10 @@ struct HttpConfiguration {
 struct TraefikConfiguration {
     // Its acme.json; empty: not used.
     std::string acme;
-    // Base URL of Traefik's API, for resources where neither a database nor the sites_file tells them, and
-    // its access log; empty: not used.
+    // Base URL of Traefik's API, for resources where neither a database nor the sites_file tells them; empty:
+    // not used.
     std::string api;
+    // Its access log in JSON, for requests that the kernel cannot read; empty: not used.
     std::string access_log;
 };
 
@@ -114,8 +115,6 @@ struct LoadedConfiguration {
     std::optional<Configuration> configuration;
     // One line for the log: which file was read, or why none, or why nothing is to be done.
     std::string summary;
-    // Lines for the log, each about a setting that this version accepts but does not use yet.
-    std::vector<std::string> warnings;
 };
 
 // Where config.yml is looked for when the command line names none, in this order.

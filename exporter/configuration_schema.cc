@@ -248,15 +248,6 @@ void read_limits(YamlMapping limits, LimitsConfiguration& value) {
     limits.finish();
 }
 
-// Settings whose steps come later. A setting leaves this list with the step that uses it.
-std::vector<std::string> unused_settings(YamlMapping& metrics) {
-    std::vector<std::string> warnings;
-    YamlMapping traefik = metrics.mapping("traefik");
-    if (traefik.has("access_log"))
-        warnings.emplace_back("metrics.traefik.access_log is accepted but not used by this version");
-    return warnings;
-}
-
 }  // namespace
 
 std::string resolve_path(const std::string& folder, const std::string& path) {
@@ -293,7 +284,6 @@ MetricsSection read_metrics_section(YamlMapping metrics, const std::string& fold
     if (!configuration.pin_dir.empty() && !configuration.pin_dir.starts_with('/'))
         metrics.problem("pin_dir", in_quotes(configuration.pin_dir) + " is not an absolute path",
                         "Begin with '/', as in /sys/fs/bpf/pangolin_exporter, or write '' to pin nothing.");
-    section.warnings = unused_settings(metrics);
     metrics.finish();
     return section;
 }

@@ -12,8 +12,6 @@ namespace pangolin {
 struct MetricsSection {
     bool enabled = true;
     Configuration configuration;
-    // As LoadedConfiguration::warnings.
-    std::vector<std::string> warnings;
 };
 
 // Reads `metrics`; `folder` is the file's, for relative paths. `pangolin` is what the rest of the file says.

@@ -34,8 +34,6 @@ int run(const CommandLine& command_line) {
         return exit_success;
     }
     spdlog::info("{}", loaded->summary);
-    for (const std::string& warning : loaded->warnings)
-        spdlog::warn("{}", warning);
     if (!command_line.web_config_file.empty())
         if (const auto guard = WebGuard::open(command_line.web_config_file); !guard) {
             spdlog::error("{}", guard.error().message());

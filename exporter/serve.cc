@@ -16,6 +16,7 @@
 #include "loader/base/number.h"
 #include "loader/pangolin_process.h"
 #include "loader/preflight.h"
+#include "userspace/access_log/access_log_monitor.h"
 #include "userspace/accounts/account_monitor.h"
 #include "userspace/certificates/certificate_monitor.h"
 #include "userspace/host/host_monitor.h"
@@ -95,6 +96,8 @@ CollectorOptions collector_options(const Configuration& configuration) {
     options.handshakes = configuration.wireguard.handshakes;
     read_database(configuration, options);
     watch_processes(configuration, options);
+    if (!configuration.traefik.access_log.empty())
+        options.parts.push_back(std::make_shared<AccessLogMonitor>(configuration.traefik.access_log));
     options.metadata_refresh = configuration.metadata.refresh;
     options.http.enabled = configuration.http.enabled;
     options.http.cgroups = configuration.http.cgroups;

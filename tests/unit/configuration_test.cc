@@ -130,7 +130,6 @@ metrics:
     EXPECT_EQ(configuration.pangolin.integration_port, 3003);
     EXPECT_EQ(configuration.metadata.postgres, "postgresql://pangolin:secret@postgres/pangolin");
     EXPECT_EQ(loaded->summary, "configuration read from " + folder.path("config.yml"));
-    EXPECT_EQ(loaded->warnings.size(), 1U);
 }
 
 TEST_F(ConfigurationTest, SwitchedOff) {

@@ -3,20 +3,16 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <openssl/crypto.h>
-#include <poll.h>
 #include <spdlog/spdlog.h>
-#include <sys/eventfd.h>
-#include <sys/inotify.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <exception>
-#include <filesystem>
 #include <memory>
 #include <span>
 #include <utility>
 
+#include "loader/base/unique_fd.h"
 #include "userspace/certificates/acme_file.h"
 
 namespace pangolin {
@@ -117,22 +113,17 @@ AcmeWatcher::Signature AcmeWatcher::signature_of(const struct stat& status) {
 }
 
 AcmeWatcher::AcmeWatcher(std::string path, CertificateLedger& ledger)
-    : path_(std::move(path)),
-      ledger_(ledger),
-      inotify_(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC)),
-      wake_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
+    : path_(std::move(path)), ledger_(ledger), folder_(path_) {}
 
 AcmeWatcher::~AcmeWatcher() {
     thread_.request_stop();
-    const std::uint64_t one = 1;
-    if (wake_ && ::write(wake_.get(), &one, sizeof one) < 0)
-        spdlog::debug("cannot wake the watcher of {}", path_);
+    folder_.wake();
 }
 
 void AcmeWatcher::start() {
     const milliseconds next = look();
     thread_ = std::jthread([this, next](const std::stop_token& stop) {
-        wait(next);
+        folder_.wait(next, quiet_time);
         run(stop);
     });
 }
@@ -145,41 +136,12 @@ void AcmeWatcher::run(const std::stop_token& stop) {
         } catch (const std::exception& exception) {
             spdlog::error("unexpected: {}", exception.what());
         }
-        wait(next);
+        folder_.wait(next, quiet_time);
     }
 }
 
-// A watch lasts as long as the folder does. Anything in it may be a step of a change; what it was is not
-// asked, because a look costs one stat().
-void AcmeWatcher::watch_folder() {
-    const std::filesystem::path folder = std::filesystem::path(path_).parent_path();
-    constexpr std::uint32_t changes = IN_CLOSE_WRITE | IN_MODIFY | IN_CREATE | IN_DELETE | IN_MOVED_TO |
-                                      IN_MOVED_FROM | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF;
-    const int watch =
-        ::inotify_add_watch(inotify_.get(), folder.empty() ? "." : folder.c_str(), changes | IN_ONLYDIR);
-    if (watch_ >= 0 && watch != watch_)
-        ::inotify_rm_watch(inotify_.get(), watch_);
-    watch_ = watch;
-}
-
-void AcmeWatcher::wait(milliseconds time) {
-    const auto drain = [](int descriptor) {
-        std::array<char, 4096> bytes{};
-        bool any = false;
-        while (::read(descriptor, bytes.data(), bytes.size()) > 0)
-            any = true;
-        return any;
-    };
-    std::array<pollfd, 2> both{{{.fd = inotify_.get(), .events = POLLIN, .revents = 0},
-                                {.fd = wake_.get(), .events = POLLIN, .revents = 0}}};
-    if (::poll(both.data(), both.size(), static_cast<int>(time.count())) <= 0 || both[1].revents != 0)
-        return;
-    ::poll(&both[1], 1, static_cast<int>(quiet_time.count()));
-    drain(inotify_.get());
-}
-
 milliseconds AcmeWatcher::look() {
-    watch_folder();
+    is_watching_ = folder_.renew();
     struct stat status{};
     if (::stat(path_.c_str(), &status) != 0) {
         const int code = errno;
@@ -220,7 +182,7 @@ milliseconds AcmeWatcher::unsettled(const Error& error, const std::optional<Sign
         unsettled_since_ = now;
     if (has_word_ && now - *unsettled_since_ < settling_time)
         return retry_interval;
-    ledger_.lose_file(error.code == ENOENT && watch_ >= 0);
+    ledger_.lose_file(error.code == ENOENT && is_watching_);
     has_word_ = false;
     judged_ = signature;
     const std::lock_guard lock(state_mutex_);

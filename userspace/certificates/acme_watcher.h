@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "loader/base/error.h"
-#include "loader/base/unique_fd.h"
 #include "userspace/certificates/certificate_ledger.h"
+#include "userspace/folder_watch.h"
 #include "userspace/source_state.h"
 
 namespace pangolin {
@@ -50,20 +50,17 @@ class AcmeWatcher {
     class Content;
 
     void run(const std::stop_token& stop);
-    void wait(std::chrono::milliseconds time);
     // Until when the next look can wait if nothing is heard.
     std::chrono::milliseconds look();
     std::chrono::milliseconds unsettled(const Error& error, const std::optional<Signature>& signature);
     void accept(std::vector<Certificate> certificates, const std::vector<std::string>& problems);
-    void watch_folder();
 
     static Signature signature_of(const struct stat& status);
 
     const std::string path_;
     CertificateLedger& ledger_;
-    UniqueFd inotify_;
-    UniqueFd wake_;
-    int watch_ = -1;
+    FolderWatch folder_;
+    bool is_watching_ = false;
     // What was last judged, and need not be read again.
     std::optional<Signature> judged_;
     // Since when the file has been in a state that should pass.

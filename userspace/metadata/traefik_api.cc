@@ -111,27 +111,8 @@ void add_router(const Json& entry, std::string_view protocol, Routers& routers) 
 std::optional<TraefikService::Server> server_of(const Json& entry) {
     if (!entry.is_object())
         return std::nullopt;
-    TraefikService::Server server;
-    std::string text = text_of(entry, "address");
-    std::uint16_t port = 0;
-    if (const std::string url = text_of(entry, "url"); !url.empty()) {
-        const auto scheme = url.find("://");
-        if (scheme == std::string::npos)
-            return std::nullopt;
-        server.method = url.substr(0, scheme);
-        text = url.substr(scheme + 3);
-        text = text.substr(0, text.find('/'));
-        port = server.method == "https" ? 443 : 80;
-    }
-    std::string_view host = text;
-    if (const auto colon = host.rfind(':'); colon != std::string_view::npos && !host.ends_with(']')) {
-        port = parse_number<std::uint16_t>(host.substr(colon + 1)).value_or(0);
-        host = host.substr(0, colon);
-    }
-    if (host.empty() || port == 0)
-        return std::nullopt;
-    server.address = TargetAddress::make(host, port);
-    return server;
+    const std::string url = text_of(entry, "url");
+    return parse_traefik_server(url.empty() ? text_of(entry, "address") : url);
 }
 
 std::optional<TraefikService> service_of(const Json& entry, std::string_view protocol,
@@ -235,6 +216,25 @@ std::optional<TraefikServiceName> parse_traefik_service_name(std::string_view na
         result.name = without_path(name);
     }
     return result;
+}
+
+std::optional<TraefikService::Server> parse_traefik_server(std::string_view text) {
+    TraefikService::Server server;
+    std::uint16_t port = 0;
+    if (const auto scheme = text.find("://"); scheme != std::string_view::npos) {
+        server.method = text.substr(0, scheme);
+        text.remove_prefix(scheme + 3);
+        text = text.substr(0, text.find('/'));
+        port = server.method == "https" ? 443 : 80;
+    }
+    if (const auto colon = text.rfind(':'); colon != std::string_view::npos && !text.ends_with(']')) {
+        port = parse_number<std::uint16_t>(text.substr(colon + 1)).value_or(0);
+        text = text.substr(0, colon);
+    }
+    if (text.empty() || port == 0)
+        return std::nullopt;
+    server.address = TargetAddress::make(text, port);
+    return server;
 }
 
 TraefikRule parse_traefik_rule(std::string_view rule) {

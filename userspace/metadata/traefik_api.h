@@ -43,6 +43,10 @@ struct TraefikServiceName {
 };
 std::optional<TraefikServiceName> parse_traefik_service_name(std::string_view name);
 
+// A server of a service: "https://100.89.128.4:40001", or without a method "100.89.128.4:40001". None without
+// a port, but that of a URL's scheme.
+std::optional<TraefikService::Server> parse_traefik_server(std::string_view text);
+
 // What a router's rule says: "Host(`shop.example.com`) && PathPrefix(`/api`)".
 struct TraefikRule {
     std::string domain;

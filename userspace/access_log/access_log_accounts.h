@@ -1,0 +1,60 @@
+// What an access log comes to, by resource and backend.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "userspace/access_log/access_log_entry.h"
+#include "userspace/http_account.h"
+#include "userspace/metadata/site_directory.h"
+#include "userspace/snapshot.h"
+
+namespace pangolin {
+
+// A request counts here or in the kernel, never in both, by what Traefik dialled for it: TLS and HTTP/2
+// (methods https and h2c), and hosts that are names, are for the access log alone; what the kernel reads is
+// the kernel's, and is in add_to() only where the kernel reads nothing. Sizes are those of bodies, because
+// the log has no others. Totals only grow. Not thread-safe.
+class AccessLogAccounts {
+  public:
+    // The directory that holds from now on.
+    void sites_changed(std::shared_ptr<const SiteDirectory> directory);
+    // A request that Traefik sent to a backend, or tried to. Others are none of a target's.
+    void add(const AccessLogEntry& entry);
+    // Adds to the targets and backends of `snapshot`; without `kernel_reads_http` those in the clear as well.
+    void add_to(Snapshot& snapshot, bool kernel_reads_http) const;
+
+    // Entries of Pangolin's services whose target cannot be told: it is not known (any more), or the log does
+    // not keep ServiceURL and the resource has several.
+    std::uint64_t unattributed() const { return unattributed_; }
+
+  private:
+    struct Key {
+        std::string site_id;
+        std::string resource_id;
+        std::string backend;
+        auto operator<=>(const Key&) const = default;
+    };
+    struct Account {
+        HttpExchanges exchanges;
+        HttpResponseSizes sizes;
+    };
+    using Accounts = std::map<Key, Account>;
+
+    const Target* find_target(const AccessLogEntry& entry) const;
+    bool kernel_can_read(const AccessLogEntry& entry, const Target& target) const;
+
+    std::shared_ptr<const SiteDirectory> directory_ = std::make_shared<const SiteDirectory>();
+    std::multimap<TargetAddress, const Target*> by_address_;
+    // By Resource::number.
+    std::multimap<std::int64_t, const Target*> by_resource_;
+    Accounts opaque_;
+    Accounts clear_;
+    std::uint64_t unattributed_ = 0;
+};
+
+}  // namespace pangolin
