@@ -98,15 +98,17 @@ function countFrame(direction, type) {
     log.frames[key] = (log.frames[key] || 0) + 1;
 }
 
-// What newt asks for, answered as Pangolin does: long ones compressed in a binary frame, the others as text.
+// What newt asks for, answered as Pangolin does: long ones compressed in a binary frame, the others as text. In
+// fragments as well, which Pangolin does not do.
 function answerTo(message, socket) {
-    const send = (type, data) => {
+    const send = (type, data, fragments = 1) => {
         const text = JSON.stringify({ type, data, configVersion: 1 });
+        const binary = compressed.includes(type);
+        const payload = binary ? zlib.gzipSync(text) : text;
+        const size = Math.ceil(payload.length / fragments);
         countFrame("egress", type);
-        if (compressed.includes(type)) {
-            socket.send(zlib.gzipSync(text), { binary: true });
-        } else {
-            socket.send(text);
+        for (let i = 0; i < fragments; i++) {
+            socket.send(payload.slice(i * size, (i + 1) * size), { binary, fin: i === fragments - 1 });
         }
     };
     if (message.type === "newt/ping") {
@@ -116,7 +118,7 @@ function answerTo(message, socket) {
         send("newt/wg/connect", { endpoint: "gerbil:51820", targets });
         send("newt/sync", { targets });
     } else if (message.type === "newt/blueprint/apply") {
-        send("newt/blueprint/results", { success: true, message: "y".repeat(70000) });
+        send("newt/blueprint/results", { success: true, message: "y".repeat(70000) }, 9);
     }
 }
 

@@ -370,12 +370,28 @@ class ControlPlane(harness.LabTest):
     def test_websockets(self) -> None:
         key = self.world.sites[0].keys.public
         site = self.world.sites[0].nice_id
-        for compression in (False, True):
-            run_newt(self.server, self.host, token=f"good-{SECRET}", key=key, rounds=20, compression=compression)
-        run_newt(self.server, self.host, token=f"good-{SECRET}", key=key, abrupt=True)
-        run_newt(self.server, self.host, token=f"good-{SECRET}", kind="olm")
+        token = f"good-{SECRET}"
+        # Masked one way and not the other, in fragments both ways, without and with permessage-deflate.
+        clients = [
+            run_newt(self.server, self.host, token=token, key=key, rounds=20, compression=compression)
+            for compression in (False, True)
+        ]
+        clients.append(run_newt(self.server, self.host, token=token, key=key, abrupt=True))
+        clients.append(run_newt(self.server, self.host, token=token, kind="olm"))
         self.assertEqual(run_newt(self.server, self.host, token=SECRET), {"refused": 401})
         log = self.server.log()
+        for direction, side in (("ingress", "sent"), ("egress", "received")):
+            self.assertEqual(
+                sum((Counter(client[side]) for client in clients), Counter()),
+                Counter(
+                    {
+                        name.split()[1]: count
+                        for name, count in log["frames"].items()
+                        if name.startswith(direction) and " ws_" not in name
+                    }
+                ),
+                f"client and server, {direction}",
+            )
         known = {"newt/nobody-knows-this": "other"}
 
         def totals(samples) -> dict[str, int]:
