@@ -81,13 +81,11 @@ Finding inspect_certificates(const TraefikConfiguration& traefik) {
 std::vector<Finding> inspect_pins(const std::string& pin_dir) {
     if (pin_dir.empty())
         return {{FindingLevel::ok, "pins", "metrics.pin_dir is empty: counting ends with the exporter"}};
-    const auto namespaces =
-        find_network_namespaces("auto").value_or(std::vector<NetworkNamespace>{});
+    const auto namespaces = find_network_namespaces("auto").value_or(std::vector<NetworkNamespace>{});
     std::vector<Finding> findings;
     for (const PinnedInterface& pinned : list_pinned(pin_dir)) {
-        const auto netns = std::ranges::find_if(namespaces, [&](const NetworkNamespace& each) {
-            return each.id.inode == pinned.netns_inode;
-        });
+        const auto netns = std::ranges::find_if(
+            namespaces, [&](const NetworkNamespace& each) { return each.id.inode == pinned.netns_inode; });
         findings.push_back(
             {FindingLevel::ok, "pins",
              fmt::format("{}: interface {} in network namespace {}, {}", pinned.folder.path(), pinned.index,

@@ -17,8 +17,8 @@ Result<bool> create_clsact(const NetworkInterface& interface);
 //
 // Removes what an exporter has left behind that was killed, if it ran in our PID namespace: of another one's
 // processes we cannot know whether they live. What a PID namespace (a container, say) leaves behind when it
-// ends stays until the interface goes; it counts into maps that nobody reads, and harms nobody. Filters that are
-// to outlive this process (`pinned`) are nobody's to remove but by their programs.
+// ends stays until the interface goes; it counts into maps that nobody reads, and harms nobody. Filters that
+// are to outlive this process (`pinned`) are nobody's to remove but by their programs.
 Result<void> set_clsact_filters(const NetworkInterface& interface, ProgramPair programs, ProgramIds& attached,
                                 bool pinned);
 

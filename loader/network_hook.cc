@@ -69,8 +69,7 @@ Result<void> pin_programs(const PinFolder& pins, ProgramPair programs) {
         const auto id = program_id(bpf_program__fd(program));
         if (!id)
             return std::unexpected(id.error());
-        if (auto pinned =
-                pins.pin(bpf_program__fd(program), program_prefix(direction) + std::to_string(*id));
+        if (auto pinned = pins.pin(bpf_program__fd(program), program_prefix(direction) + std::to_string(*id));
             !pinned)
             return pinned;
     }
@@ -223,8 +222,8 @@ Result<NetworkHook> NetworkHook::adopt(const NetworkInterface& interface, const 
             return std::unexpected(replaced.error());
         return hook;
     }
-    const auto adopted = run_in_network_namespace(
-        interface.netns, [&] { return hook.adopt_clsact(from, programs, to); });
+    const auto adopted =
+        run_in_network_namespace(interface.netns, [&] { return hook.adopt_clsact(from, programs, to); });
     if (!adopted)
         return std::unexpected(adopted.error());
     return hook;

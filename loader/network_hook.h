@@ -49,15 +49,15 @@ class NetworkHook {
                                       const PinFolder* pins = nullptr);
 
     // Takes over what is pinned in `from` and still attached to `interface`, with `programs` in the place of
-    // those that were, and pins it in `to`, which may be `from`. ENOENT as the error's code: nothing pinned is
-    // attached any more.
+    // those that were, and pins it in `to`, which may be `from`. ENOENT as the error's code: nothing pinned
+    // is attached any more.
     static Result<NetworkHook> adopt(const NetworkInterface& interface, const PinFolder& from,
                                      ProgramPair programs, const PinFolder& to);
 
     // Detaches from `interface` what is pinned in `pins`, as far as it does not end with its pins.
     static void detach(const NetworkInterface& interface, const PinFolder& pins);
-    // Whether what is pinned in `pins` is attached to anything, as far as that can be told from outside of the
-    // interface's namespace: a filter's program is taken for attached.
+    // Whether what is pinned in `pins` is attached to anything, as far as that can be told from outside of
+    // the interface's namespace: a filter's program is taken for attached.
     static bool is_attached(const PinFolder& pins);
 
     // Puts `programs` in the place of those attached, atomically for each direction. With `pins` a pinned

@@ -55,8 +55,7 @@ std::optional<PinnedInterface> parse_interface(const PinFolder& folder, const st
     const auto index = parse_number<unsigned>(text.substr(second + 1));
     if (!inode || !cookie || !index)
         return {};
-    return PinnedInterface{
-        .folder = folder, .netns_inode = *inode, .netns_cookie = *cookie, .index = *index};
+    return PinnedInterface{.folder = folder, .netns_inode = *inode, .netns_cookie = *cookie, .index = *index};
 }
 
 // Every generation of every interface and layout.
@@ -86,8 +85,9 @@ Result<PinRoot> PinRoot::open(const std::string& path) {
     if (auto created = root.root_.create(); !created)
         return std::unexpected(created.error());
     if (!is_bpf_filesystem(path))
-        return failure(path + " is not on a BPF filesystem",
-                       "Mount one: mount -t bpf bpf /sys/fs/bpf; in a container, pass the host's /sys/fs/bpf.");
+        return failure(
+            path + " is not on a BPF filesystem",
+            "Mount one: mount -t bpf bpf /sys/fs/bpf; in a container, pass the host's /sys/fs/bpf.");
     auto locked = lock(path);
     if (!locked)
         return std::unexpected(locked.error());

@@ -56,9 +56,10 @@ class TrafficProgram {
     // BPF_PROG_RUN.
     static Result<TrafficProgram> load(const TrafficCapacity& capacity, std::uint32_t l2_length = 0);
 
-    // The maps that another process has pinned in `pins`, to be read; clear() and clear_target() work, too. For
-    // more it has to be resumed, which it can be when the maps are what these programs use. Otherwise only
-    // counts of slots, targets and unmatched addresses are there; it fails when not even they can be read.
+    // The maps that another process has pinned in `pins`, to be read; clear() and clear_target() work, too.
+    // For more it has to be resumed, which it can be when the maps are what these programs use. Otherwise
+    // only counts of slots, targets and unmatched addresses are there; it fails when not even they can be
+    // read.
     static Result<TrafficProgram> open_pinned(const PinFolder& pins);
     bool resumable() const { return resumable_; }
 
@@ -69,7 +70,8 @@ class TrafficProgram {
     // Keeps the maps beyond this process, and later the attachment. To be called before it.
     Result<void> pin(const PinFolder& pins);
     // Loads programs for the maps of open_pinned() and puts them in the place of those that are attached with
-    // the same pins. The routes that were in force stay. ENOENT as the error's code: none is attached any more.
+    // the same pins. The routes that were in force stay. ENOENT as the error's code: none is attached any
+    // more.
     Result<void> resume(const WireGuardInterface& interface);
     // Detaches, and removes what is pinned.
     void unpin();

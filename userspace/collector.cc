@@ -98,20 +98,13 @@ Collector::~Collector() {
 
 void Collector::start() {
     started_ = std::chrono::steady_clock::now();
-    {
-        // Scrapes come already.
-        const std::lock_guard lock(mutex_);
-        sockets_.attach(options_.http);
-        if (sockets_.http().observes_control_plane()) {
-            ArchiveReader reader(kept_control_plane_);
-            sockets_.http().restore(reader);
-        }
-    }
     if (options_.sites)
         refresh_sites();
     discover();
     {
+        // Scrapes come already. The programs for sockets take longest to load: traffic is counted before.
         const std::lock_guard lock(mutex_);
+        attach_sockets();
         poll();
     }
     for (const auto& part : options_.parts)
@@ -119,6 +112,15 @@ void Collector::start() {
     poll_thread_ = std::jthread([this](const std::stop_token& stop) { run_polls(stop); });
     if (options_.sites)
         metadata_thread_ = std::jthread([this](const std::stop_token& stop) { run_metadata(stop); });
+}
+
+void Collector::attach_sockets() {
+    sockets_.attach(options_.http);
+    sockets_.sites_changed(sites_->directory());
+    if (!sockets_.http().observes_control_plane() || kept_control_plane_.empty())
+        return;
+    ArchiveReader reader(kept_control_plane_);
+    sockets_.http().restore(reader);
 }
 
 bool Collector::wait(const std::stop_token& stop, std::chrono::nanoseconds time, const bool& wake_up) {
@@ -289,7 +291,8 @@ void Collector::poll() {
     backend_checks_.apply();
     ledger_.end_poll(now.steady);
     update_states(reads);
-    if (!ended_programs_.empty() || std::ranges::any_of(monitors_, [](const auto& each) { return each->has_final(); }))
+    if (!ended_programs_.empty() ||
+        std::ranges::any_of(monitors_, [](const auto& each) { return each->has_final(); }))
         write_state(WriteReason::change);
     else if (options_.persistence && options_.persistence->due())
         write_state(WriteReason::publishing);

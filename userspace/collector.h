@@ -79,6 +79,7 @@ class Collector {
     void write_state(WriteReason reason);
     void remove_unknown_pins();
 
+    void attach_sockets();
     void refresh_sites();
     void discover();
     void reconcile(const std::vector<WireGuardInterface>& found);

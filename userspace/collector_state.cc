@@ -2,7 +2,9 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <fstream>
 #include <set>
+#include <string>
 
 #include "userspace/collector.h"
 #include "userspace/state/ledger_state.h"
@@ -12,6 +14,12 @@ namespace {
 
 // As SnapshotPart::kept_as().
 constexpr std::string_view control_plane = "control_plane";
+
+std::string boot_id() {
+    std::string id;
+    std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), id);
+    return id;
+}
 
 Error unreadable() {
     return {"the state file has parts that this version does not understand",
@@ -23,7 +31,8 @@ Error unreadable() {
 MonitorKeeping Collector::keeping() {
     if (!options_.persistence)
         return {};
-    return {.pins = options_.persistence->pins(), .write_state = [this] { write_state(WriteReason::change); }};
+    return {.pins = options_.persistence->pins(),
+            .write_state = [this] { write_state(WriteReason::change); }};
 }
 
 void Collector::restore() {
@@ -33,23 +42,33 @@ void Collector::restore() {
     if (!content)
         return;
     std::vector<InterfaceState> interfaces;
+    std::string boot;
     ArchiveReader reader(*content);
-    const bool complete = reader.blocks([&](std::uint32_t kind, ArchiveReader& block) {
-        if (read_ledger_block(static_cast<StateBlock>(kind), block, ledger_))
-            return;
-        if (kind == static_cast<std::uint32_t>(StateBlock::part))
+    const bool complete = reader.blocks([&](std::uint32_t number, ArchiveReader& block) {
+        const auto kind = static_cast<StateBlock>(number);
+        // The first one.
+        if (kind == StateBlock::boot)
+            block(boot);
+        else if (kind == StateBlock::part)
             restore_part(block);
-        if (kind != static_cast<std::uint32_t>(StateBlock::interface))
-            return;
-        block(interfaces.emplace_back());
-        if (!block.ok())
-            interfaces.pop_back();
+        else if (kind == StateBlock::interface)
+            block(interfaces.emplace_back());
+        else if (kind != StateBlock::tunnel_readings || boot == boot_id())
+            read_ledger_block(kind, block, ledger_);
     });
-    if (!complete)
+    if (!complete) {
         spdlog::warn("{}", unreadable().message());
-    if (!options_.persistence->pins_understood())
+        return;
+    }
+    if (boot != boot_id())
         return;
     for (const InterfaceState& state : interfaces) {
+        for (const PeerState& peer : state.peers) {
+            if (peer.reported)
+                ledger_.sites.keep_reading(peer.key, peer.reading);
+        }
+        if (!options_.persistence->pins_understood() || state.pins.empty())
+            continue;
         auto monitor = InterfaceMonitor::restore(state, options_.limits, keeping(), ledger_);
         if (monitor)
             paused_.push_back(std::move(*monitor));
@@ -119,6 +138,8 @@ void Collector::resume_paused(const std::vector<WireGuardInterface>& found) {
 void Collector::write_state(WriteReason reason) {
     if (options_.persistence) {
         ArchiveWriter writer;
+        writer.block(static_cast<std::uint32_t>(StateBlock::boot),
+                     [](ArchiveWriter& block) { block(boot_id()); });
         write_ledger(writer, ledger_, sites_read_ ? sites_->directory().get() : nullptr);
         write_parts(writer);
         const auto write = [&](const std::unique_ptr<InterfaceMonitor>& monitor) {

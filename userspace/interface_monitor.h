@@ -33,12 +33,13 @@ struct MonitorLimits {
 struct MonitorKeeping {
     // Null: its programs and maps end with it.
     const PinRoot* pins = nullptr;
-    // Writes the state of all monitors down and calls forget_written() of them: before something comes into use.
+    // Writes the state of all monitors down and calls forget_written() of them: before something comes into
+    // use.
     std::function<void()> write_state = [] {};
 };
 
-// Detaches at its end, unless its programs are pinned. Not thread-safe. Holds a socket in the interface's namespace: end it when the
-// interface is gone.
+// Detaches at its end, unless its programs are pinned. Not thread-safe. Holds a socket in the interface's
+// namespace: end it when the interface is gone.
 class InterfaceMonitor {
   public:
     // Reads the peers; attach() comes next, and all else after it.
@@ -46,13 +47,14 @@ class InterfaceMonitor {
                                                           const MonitorLimits& limits,
                                                           const MonitorKeeping& keeping = {});
 
-    // A monitor as another process has written it down; fails when its maps cannot be read. resume() comes next,
-    // or finish() when the interface is gone.
+    // A monitor as another process has written it down; fails when its maps cannot be read. resume() comes
+    // next, or finish() when the interface is gone.
     static Result<std::unique_ptr<InterfaceMonitor>> restore(const InterfaceState& state,
                                                              const MonitorLimits& limits,
                                                              const MonitorKeeping& keeping, Ledger& ledger);
-    // Goes on where the other process was, with programs of this one: each packet is counted once. `interface` is
-    // that of restore(), as it is found now. Fails when the programs are not attached any more, too.
+    // Goes on where the other process was, with programs of this one: each packet is counted once.
+    // `interface` is that of restore(), as it is found now. Fails when the programs are not attached any
+    // more, too.
     Result<void> resume(const WireGuardInterface& interface, HookMode mode, HandshakeMode handshakes,
                         Ledger& ledger);
 

@@ -83,8 +83,6 @@ void InterfaceMonitor::restore_peers(const InterfaceState& state, Ledger& ledger
         if (written.slot < used.size())
             used[written.slot] = true;
         peer.credited = written.credited;
-        if (written.reported)
-            ledger.sites.keep_reading(written.key, written.reading);
         if (written.site_id.empty())
             continue;
         peer.account = &ledger.sites.of(written.site_id);
@@ -127,8 +125,7 @@ Result<void> InterfaceMonitor::resume(const WireGuardInterface& interface, HookM
     if (auto opened = open_reader(); !opened)
         return opened;
     const bool same_maps = program_->resumable() && !unfinished_pins();
-    const Result<void> resumed =
-        same_maps ? program_->resume(interface_) : resume_with_other_maps(ledger);
+    const Result<void> resumed = same_maps ? program_->resume(interface_) : resume_with_other_maps(ledger);
     if (!resumed)
         return resumed;
     if ((mode == HookMode::tcx && program_->hook() != HookKind::tcx) ||
@@ -162,8 +159,8 @@ Result<void> InterfaceMonitor::resume_with_other_maps(Ledger& ledger) {
     if (!program)
         return std::unexpected(program.error());
     keeping_.write_state();
-    auto taken = program->publish(RouteTable::compile(routes, capacity.routes),
-                                  targets_.compile(capacity.targets));
+    auto taken =
+        program->publish(RouteTable::compile(routes, capacity.routes), targets_.compile(capacity.targets));
     if (taken)
         taken = program->take_over_pinned(interface_, *program_);
     if (!taken) {

@@ -57,11 +57,12 @@ std::optional<std::vector<std::uint8_t>> Persistence::read() {
     pins_understood_ =
         epoch && content && epoch->instance == content->instance && epoch->sequence <= content->sequence;
     if (epoch && !pins_understood_)
-        spdlog::warn("{}",
-                     Error{"what was counted since the totals were written is lost: the state file is older than "
-                           "the kernel's counters, or not theirs",
-                           "Leave metrics.state_dir as it is while the exporter is stopped.", 0}
-                         .message());
+        spdlog::warn(
+            "{}",
+            Error{"what was counted since the totals were written is lost: the state file is older than "
+                  "the kernel's counters, or not theirs",
+                  "Leave metrics.state_dir as it is while the exporter is stopped.", 0}
+                .message());
     if (!content)
         return {};
     return std::move(content->payload);

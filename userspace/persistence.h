@@ -1,5 +1,5 @@
-// What carries totals over restarts: the state file and the pinned maps that it explains (loader/README.md, "What
-// outlives the process").
+// What carries totals over restarts: the state file and the pinned maps that it explains (loader/README.md,
+// "What outlives the process").
 #pragma once
 
 #include <array>

@@ -24,9 +24,9 @@ class SnapshotPart {
     virtual void sites_changed(const std::shared_ptr<const SiteDirectory>& directory) {
         static_cast<void>(directory);
     }
-    // What its counts need to go on in the next process, under a name that is its own in the state file; empty for
-    // a part that counts nothing. restore() comes before start(), and what it cannot read leaves the part as it
-    // was. From any thread.
+    // What its counts need to go on in the next process, under a name that is its own in the state file;
+    // empty for a part that counts nothing. restore() comes before start(), and what it cannot read leaves
+    // the part as it was. From any thread.
     virtual std::string_view kept_as() const { return {}; }
     virtual void save(ArchiveWriter& writer) const { static_cast<void>(writer); }
     virtual void restore(ArchiveReader& reader) { static_cast<void>(reader); }

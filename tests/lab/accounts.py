@@ -250,6 +250,34 @@ class Accounts:
             witness.close()
 
 
+def wait_for_wireguard_bytes(world: World, exporter: harness.Exporter) -> None:
+    """Until pangolin_tunnel_bytes_total is what WireGuard says of all sites. Keepalives go on: a look counts only when
+    none came meanwhile."""
+    interface = world.host.interface
+
+    def same() -> bool:
+        before = interface.transfer()
+        samples = exporter.scrape()
+        if interface.transfer() != before:
+            return False
+        for site in world.sites:
+            found = tuple(
+                samples.value(
+                    "pangolin_tunnel_bytes_total",
+                    site_id=site.nice_id,
+                    transport="wireguard",
+                    direction=direction,
+                )
+                for direction in ("ingress", "egress")
+            )
+            assert found == before[site.keys.public], (
+                f"{site.nice_id}: wg {before[site.keys.public]}, exporter {found}"
+            )
+        return True
+
+    harness.wait_for("pangolin_tunnel_bytes_total equals `wg show transfer`", same)
+
+
 @contextlib.contextmanager
 def stage(
     sites: int, tag: str, wireguard: dict | None = None, metrics: dict | None = None

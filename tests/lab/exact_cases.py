@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import harness
 import traffic
-from accounts import Accounts, host_end, site_end, stage
+from accounts import Accounts, host_end, site_end, stage, wait_for_wireguard_bytes
 from lab.world import World
 from traffic import together
 from witness import virtual_headers_describe_udp
@@ -150,26 +150,4 @@ class ExactCases:
 
     def test_wireguard_bytes(self) -> None:
         """pangolin_tunnel_bytes_total is what WireGuard says. Keepalives go on: look until none came meanwhile."""
-        interface = self.world.host.interface
-
-        def same() -> bool:
-            before = interface.transfer()
-            samples = self.exporter.scrape()
-            if interface.transfer() != before:
-                return False
-            for site in self.world.sites:
-                found = tuple(
-                    samples.value(
-                        "pangolin_tunnel_bytes_total",
-                        site_id=site.nice_id,
-                        transport="wireguard",
-                        direction=direction,
-                    )
-                    for direction in ("ingress", "egress")
-                )
-                assert found == before[site.keys.public], (
-                    f"{site.nice_id}: wg {before[site.keys.public]}, exporter {found}"
-                )
-            return True
-
-        harness.wait_for("pangolin_tunnel_bytes_total equals `wg show transfer`", same)
+        wait_for_wireguard_bytes(self.world, self.exporter)

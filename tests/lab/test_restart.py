@@ -12,8 +12,7 @@ from pathlib import Path
 
 import harness
 import traffic
-from accounts import exporter_book, host_end, site_end, stage
-from harness import wait_for
+from accounts import exporter_book, host_end, site_end, stage, wait_for_wireguard_bytes
 from lab.world import Site, World
 from readings import NeverBackwards
 from traffic import Drizzle, End
@@ -44,6 +43,7 @@ def other_build(folder: Path) -> Path:
 
 class Restart(harness.LabTest):
     wireguard: dict = {}
+    kills = KILLS
 
     def setUp(self) -> None:
         seed = int(os.environ.get("PANGOLIN_EXPORTER_LAB_SEED", time.time_ns() % 1_000_000))
@@ -62,10 +62,11 @@ class Restart(harness.LabTest):
         accounts.compare(exporter, counted, accounts.host_book(before, accounts.at_host()))
 
     def test_killed_again_and_again(self) -> None:
-        with stage(2, TAG, self.wireguard) as (world, accounts, exporter):
+        # Without what takes longest to load, so that most of the time there is somebody to kill.
+        with stage(2, TAG, self.wireguard, {"http": {"enabled": False}}) as (world, accounts, exporter):
 
             def killed() -> None:
-                for _ in range(KILLS):
+                for _ in range(self.kills):
                     time.sleep(self.random.choice((0, 0.05, 0.3, 1)) * self.random.random())
                     exporter.kill()
                     time.sleep(self.random.random() * 0.3)
@@ -75,6 +76,7 @@ class Restart(harness.LabTest):
                         exporter.wait_ready()
 
             self.around(exporter, world, accounts, killed)
+            wait_for_wireguard_bytes(world, exporter)
 
     def test_restarted_in_order_and_upgraded(self) -> None:
         with stage(2, TAG, self.wireguard) as (world, accounts, exporter):
@@ -131,6 +133,19 @@ class Restart(harness.LabTest):
 
             self.around(exporter, world, accounts, grown)
 
+    def test_without_pins(self) -> None:
+        """What passes meanwhile is lost, but nothing is counted twice and no counter falls."""
+        with stage(1, TAG, self.wireguard, {"pin_dir": ""}) as (world, accounts, exporter):
+            with NeverBackwards(exporter, restarts=True):
+                for end in (exporter.kill, lambda: exporter.stop(detach=False)):
+                    before, counted = accounts.at_host(), exporter_book(exporter.scrape())
+                    traffic.echo(host_end(world), site_end(world.sites[0]), [100] * 10)
+                    accounts.compare(exporter, counted, accounts.host_book(before, accounts.at_host()))
+                    end()
+                    exporter.start()
+                    exporter.wait_ready()
+                wait_for_wireguard_bytes(world, exporter)
+
     def test_one_at_a_time(self) -> None:
         with stage(1, TAG, self.wireguard) as (_world, _accounts, exporter):
             configuration = exporter.folder / "config.yml"
@@ -180,7 +195,10 @@ class Restart(harness.LabTest):
 
 
 class RestartWithClsact(Restart):
+    """As on kernels before 6.6, in small."""
+
     wireguard = {"attach": "clsact"}
+    kills = min(KILLS, 5)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ class AccountMonitor final : public SnapshotPart, public DatabaseReading {
 
     void start() override {}
     void describe(Snapshot& snapshot) const override;
-    // Sessions themselves are not kept, they are people's: those that come or go until the next process begins
-    // are not counted.
+    // Sessions themselves are not kept, they are people's: those that come or go until the next process
+    // begins are not counted.
     std::string_view kept_as() const override { return "accounts"; }
     void save(ArchiveWriter& writer) const override;
     void restore(ArchiveReader& reader) override;

@@ -42,7 +42,8 @@ class CertificateLedger {
 
     CertificateSnapshot snapshot() const;
 
-    // Events, and the last word of each source: what changes until the next process begins is an event of that.
+    // Events, and the last word of each source: what changes until the next process begins is an event of
+    // that.
     void save(ArchiveWriter& writer) const;
     void restore(ArchiveReader& reader);
 

@@ -1,6 +1,7 @@
 // Values as bytes and back. Each type describes its fields once, for both ways:
 //
-//     template <class Archive> void fields(Archive& archive, PeerState& peer) { archive(peer.key, peer.slot); }
+//     template <class Archive> void fields(Archive& archive, PeerState& peer) { archive(peer.key, peer.slot);
+//     }
 //
 // Numbers are as this machine writes them: the bytes are read on the machine that wrote them.
 #pragma once
@@ -22,9 +23,8 @@ namespace pangolin {
 
 // Numbers, enums, flags, and structs of nothing else without padding (bpf/shared has many).
 template <class T>
-concept PlainValue =
-    std::is_trivially_copyable_v<T> &&
-    (std::is_arithmetic_v<T> || std::is_enum_v<T> || std::has_unique_object_representations_v<T>);
+concept PlainValue = std::is_trivially_copyable_v<T> && (std::is_arithmetic_v<T> || std::is_enum_v<T> ||
+                                                         std::has_unique_object_representations_v<T>);
 
 class ArchiveWriter {
   public:
@@ -42,7 +42,9 @@ class ArchiveWriter {
         const std::uint64_t length = bytes_.size() - length_at - sizeof(std::uint64_t);
         std::memcpy(bytes_.data() + length_at, &length, sizeof length);
     }
-    void append(std::span<const std::uint8_t> bytes) { bytes_.insert(bytes_.end(), bytes.begin(), bytes.end()); }
+    void append(std::span<const std::uint8_t> bytes) {
+        bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+    }
     std::span<const std::uint8_t> bytes() const { return bytes_; }
 
   private:

@@ -20,12 +20,13 @@ enum class StateBlock : std::uint32_t {
     interface = 7,
     // With its name (SnapshotPart::kept_as()) before its own content.
     part = 8,
+    // The kernel's name of its boot: WireGuard's counters begin anew with the next one.
+    boot = 9,
 };
 
-// All totals, and what decides whether a site has come back. Readings of peers that are watched are theirs, and
-// come with their interface.
-// `directory` is null as long as it is not known; otherwise resources, backends and clients that it does not have
-// any more are left out: their series end with the process.
+// All totals, and what decides whether a site has come back. Readings of peers that are watched are theirs,
+// and come with their interface. `directory` is null as long as it is not known; otherwise resources,
+// backends and clients that it does not have any more are left out: their series end with the process.
 void write_ledger(ArchiveWriter& writer, Ledger& ledger, const SiteDirectory* directory = nullptr);
 
 // Reads a block of write_ledger() into an empty ledger; false for a block of another kind.

@@ -60,8 +60,9 @@ Result<void> write_all(int fd, std::span<const std::uint8_t> bytes, const std::s
         if (written < 0 && errno == EINTR)
             continue;
         if (written <= 0)
-            return system_failure(written == 0 ? ENOSPC : errno, "cannot write " + path,
-                                  "Free disk space, or set metrics.state_dir to a folder that can be written.");
+            return system_failure(
+                written == 0 ? ENOSPC : errno, "cannot write " + path,
+                "Free disk space, or set metrics.state_dir to a folder that can be written.");
         bytes = bytes.subspan(static_cast<std::size_t>(written));
     }
     return {};
@@ -141,12 +142,11 @@ std::optional<StateContent> StateFile::read(const std::string& name) {
         return std::move(*content);
     const std::string aside = path + ".bad";
     const bool moved = std::rename(path.c_str(), aside.c_str()) == 0;
-    spdlog::warn("{}",
-                 Error{"the totals in " + path + " cannot be used: " + content.error().what,
-                       moved ? "It is " + aside + " now; remove it when you have looked at it."
-                             : "Remove it.",
-                       0}
-                     .message());
+    spdlog::warn(
+        "{}",
+        Error{"the totals in " + path + " cannot be used: " + content.error().what,
+              moved ? "It is " + aside + " now; remove it when you have looked at it." : "Remove it.", 0}
+            .message());
     return {};
 }
 
@@ -169,10 +169,12 @@ Result<void> StateFile::write(const std::array<std::uint8_t, 16>& instance, std:
     const std::string path = folder_ + "/" + (on_disk ? on_disk_name : recent_name);
     const std::string beside = path + ".new";
     {
-        const UniqueFd file(::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+        const UniqueFd file(
+            ::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
         if (!file)
-            return system_failure(errno, "cannot write " + beside,
-                                  "Free disk space, or set metrics.state_dir to a folder that can be written.");
+            return system_failure(
+                errno, "cannot write " + beside,
+                "Free disk space, or set metrics.state_dir to a folder that can be written.");
         for (const auto bytes : {bytes_of(header), payload, std::span<const std::uint8_t>(digest)}) {
             if (auto written = write_all(file.get(), bytes, beside); !written)
                 return written;

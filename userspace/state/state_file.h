@@ -1,5 +1,5 @@
-// The file that carries totals over restarts: written so that a kill, or a loss of power, at any moment leaves a
-// good one.
+// The file that carries totals over restarts: written so that a kill, or a loss of power, at any moment
+// leaves a good one.
 #pragma once
 
 #include <array>
@@ -23,11 +23,12 @@ struct StateContent {
     std::vector<std::uint8_t> payload;
 };
 
-// Two files: `state` is on the disk (fsync) and old by up to a minute, `state.recent` is newer and safe against
-// everything but a loss of power, so that it may be written with every scrape. The newer good one counts.
+// Two files: `state` is on the disk (fsync) and old by up to a minute, `state.recent` is newer and safe
+// against everything but a loss of power, so that it may be written with every scrape. The newer good one
+// counts.
 //
-// A file is a header (magic, version of the format, instance, sequence number, length) with the payload and the
-// SHA-256 of all before. Holds the folder locked against other exporters. Not thread-safe.
+// A file is a header (magic, version of the format, instance, sequence number, length) with the payload and
+// the SHA-256 of all before. Holds the folder locked against other exporters. Not thread-safe.
 class StateFile {
   public:
     // Makes the folder. EWOULDBLOCK as the error's code: another exporter has it.
