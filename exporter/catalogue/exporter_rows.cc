@@ -154,7 +154,8 @@ constexpr auto rows = std::to_array<Metric>({
      .source = "S"},
     {.name = "pangolin_exporter_web_config_last_reload_successful",
      .type = MetricType::gauge,
-     .help = "1 when the file of --web.config.file could be read the last time that it changed; 0: the one before is in "
+     .help = "1 when the file of --web.config.file could be read the last time that it changed; 0: the one "
+             "before is in "
              "force.",
      .source = "S"},
     {.name = "pangolin_exporter_scrape_duration_seconds",

@@ -35,7 +35,8 @@ extern const std::array<double, LATENCY_BOUNDS> latency_bounds;
 // Nothing when there was no observation.
 void emit_latency(const SiteSnapshot& site, Samples& samples, const Latency& latency);
 
-// For Metric::has_source: sessions are read of Pangolin's database; or there is a Pangolin whose requests are.
+// For Metric::has_source: sessions are read of Pangolin's database; or there is a Pangolin whose requests
+// are.
 bool has_accounts(const Snapshot& snapshot);
 bool has_accounts_or_requests(const Snapshot& snapshot);
 
