@@ -54,22 +54,22 @@ export class PangolinInstruments extends InstrumentFactory {
 
     /**
      * `pangolin_site_handshake_latency_seconds`: Time from this host's handshake message to the answer that completed
-     * the handshake.
+     * the handshake; websocket, from newt's request for a token to its WebSocket.
      */
     readonly siteHandshakeLatencySeconds = this.histogram<{ site_id: string; transport: string }>({
         name: 'pangolin_site_handshake_latency_seconds',
         unit: 's',
-        description: 'Time from this host\'s handshake message to the answer that completed the handshake.',
+        description: 'Time from this host\'s handshake message to the answer that completed the handshake; websocket, from newt\'s request for a token to its WebSocket.',
         bounds: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
     });
 
     /**
-     * `pangolin_resource_requests_total`: HTTP requests to the resource's backend, by method and the status of its
-     * answer; none where the connection ended without one.
+     * `pangolin_resource_requests_total`: HTTP requests to the resource by method and the status of the backend's
+     * answer, none where the connection ended without one; without backend, those that Pangolin refused.
      */
     readonly resourceRequestsTotal = this.counter<{ site_id: string; resource_id: string; backend: string; method: string; status: string | number }>({
         name: 'pangolin_resource_requests_total',
-        description: 'HTTP requests to the resource\'s backend, by method and the status of its answer; none where the connection ended without one.',
+        description: 'HTTP requests to the resource by method and the status of the backend\'s answer, none where the connection ended without one; without backend, those that Pangolin refused.',
     });
 
     /**
@@ -199,11 +199,12 @@ export class PangolinInstruments extends InstrumentFactory {
     });
 
     /**
-     * `pangolin_auth_requests_total`: Attempts to sign in; site_id is empty unless one site alone serves the resource.
+     * `pangolin_auth_requests_total`: Attempts to sign in; site_id is newt's own, or that of the one site that serves
+     * the resource, else empty.
      */
     readonly authRequestsTotal = this.counter<{ site_id: string; auth_method: string; result: string }>({
         name: 'pangolin_auth_requests_total',
-        description: 'Attempts to sign in; site_id is empty unless one site alone serves the resource.',
+        description: 'Attempts to sign in; site_id is newt\'s own, or that of the one site that serves the resource, else empty.',
     });
 
     /** `pangolin_auth_request_duration_seconds`: Time that Pangolin took to answer an attempt to sign in. */
@@ -280,12 +281,12 @@ export class PangolinInstruments extends InstrumentFactory {
     }
 
     /**
-     * `pangolin_config_reloads_total`: Configurations that Traefik got and that were of another size than the one
-     * before, and blueprints.
+     * `pangolin_config_reloads_total`: Configurations that Traefik got and that differ from the one before, and
+     * blueprints.
      */
     readonly configReloadsTotal = this.counter<{ result: string }>({
         name: 'pangolin_config_reloads_total',
-        description: 'Configurations that Traefik got and that were of another size than the one before, and blueprints.',
+        description: 'Configurations that Traefik got and that differ from the one before, and blueprints.',
     });
 
     /** `pangolin_restart_count_total`: Starts of the Pangolin process after the first one that the exporter saw. */
