@@ -143,25 +143,26 @@ class LabelAttack(harness.LabTest):
         self.invent(REQUESTS)
         self.forge(MESSAGES)
 
-        def all_counted() -> bool:
+        def missing() -> float:
+            """Beyond what the exporter itself says that it lost: a full ring on a busy machine."""
             samples = self.exporter.scrape()
-            return (
-                samples.total("pangolin_ui_requests_total") - counted == REQUESTS / 2
-                and samples.value("pangolin_ws_messages_total", direction="ingress", msg_type="other")
-                == MESSAGES + 100
+            requests = samples.total("pangolin_ui_requests_total") - counted
+            messages = samples.value("pangolin_ws_messages_total", direction="ingress", msg_type="other") - 100
+            refused = samples.value(
+                "pangolin_exporter_lost_updates_total", map="refused_requests", reason="unknown_resource"
             )
+            lost = samples.value("pangolin_exporter_lost_updates_total", map="http_events", reason="full")
+            self.assertLessEqual(requests, REQUESTS / 2)
+            self.assertLessEqual(messages, MESSAGES)
+            self.assertLessEqual(refused, 100)
+            return REQUESTS / 2 + MESSAGES + 100 - requests - messages - refused - lost
 
-        wait_for("each request and message is counted", all_counted, timeout=30)
+        wait_for("each request and message is counted, or as lost", lambda: missing() <= 0)
         after = self.series()
         for family, number in after.items():
             # A route and method that chance did not find before.
             self.assertLessEqual(number, before[family] + 10, family)
         self.assertLess(self.resident() - memory, GROWTH)
-        samples = self.exporter.scrape()
-        self.assertEqual(
-            samples.value("pangolin_exporter_lost_updates_total", map="refused_requests", reason="unknown_resource"),
-            100,
-        )
 
 
 if __name__ == "__main__":
