@@ -53,12 +53,11 @@ std::optional<PangolinProcess> describe(pid_t pid, const NetworkNamespaceId& net
 }  // namespace
 
 std::optional<PangolinProcess> PangolinProcessFinder::find() {
-    constexpr std::chrono::seconds patience{1};
     const std::lock_guard lock(mutex_);
     const auto now = std::chrono::steady_clock::now();
     if (found_ && process_start_time(found_->pid) == found_->start_time)
         return found_;
-    if (missed_at_ && now - *missed_at_ < patience)
+    if (missed_at_ && now - *missed_at_ < patience_)
         return std::nullopt;
     const std::vector<PangolinProcess> all = find_all();
     const auto first = std::ranges::min_element(

@@ -49,11 +49,13 @@ struct PangolinProcess {
 // containers. Thread-safe: whoever needs Pangolin asks the same one.
 class PangolinProcessFinder {
   public:
-    explicit PangolinProcessFinder(const PangolinPorts& ports) : ports_(ports) {}
+    explicit PangolinProcessFinder(const PangolinPorts& ports,
+                                   std::chrono::milliseconds patience = std::chrono::seconds(1))
+        : ports_(ports), patience_(patience) {}
 
     // The process that is Pangolin now; none while there is none. Where several are alike the one that was
     // found before stays, else it is the one that started first. As long as that one lives a call costs next
-    // to nothing; else it reads the socket tables of all namespaces, unless it did within the last second.
+    // to nothing; else it reads the socket tables of all namespaces, unless it did so within `patience`.
     std::optional<PangolinProcess> find();
 
     const PangolinPorts& ports() const { return ports_; }
@@ -62,6 +64,7 @@ class PangolinProcessFinder {
     std::vector<PangolinProcess> find_all() const;
 
     const PangolinPorts ports_;
+    const std::chrono::milliseconds patience_;
     std::mutex mutex_;
     std::optional<PangolinProcess> found_;
     // When it was looked for in vain; none while it is found.

@@ -22,7 +22,9 @@ bool is_enabled(const Snapshot& snapshot, std::string_view feature) {
 bool offers_http(const Metric& row, const Snapshot& snapshot) {
     if (!is_enabled(snapshot, "http"))
         return false;
-    return !std::holds_alternative<EmitSnapshot>(row.emit) || is_up(snapshot, "pangolin");
+    const bool of_pangolin =
+        std::holds_alternative<EmitSnapshot>(row.emit) || std::holds_alternative<EmitSite>(row.emit);
+    return !of_pangolin || is_up(snapshot, "pangolin");
 }
 
 bool offers(char letter, const Metric& row, const Snapshot& snapshot) {

@@ -310,6 +310,8 @@ TEST_F(HttpProgramTest, TellsTargetsAtOneAddressApartByHost) {
     Pair cut(target_port);
     cut.ask(ask_for("Host: first.example\r\n") + ask_for("Host: other.example\r\n"));
     cut.close();
+    expected[{index, HTTP_METHOD_GET, HTTP_STATUS_NONE}] = 1;
+    expected[{other, HTTP_METHOD_GET, HTTP_STATUS_NONE}] = 1;
     OwnedRequests found;
     for (const HttpRequests& each : program_->read_requests())
         found[{each.key.target, each.key.method, each.key.status}] = each.requests;

@@ -169,7 +169,7 @@ TEST_F(HostMonitorTest, CountsRestartsOfARealNode) {
         folder.write("server.mjs",
                      "import net from 'node:net';\n"
                      "for (const port of [39311, 39312]) net.createServer().listen(port, '127.0.0.1');\n");
-    PangolinProcessFinder finder(ports);
+    PangolinProcessFinder finder(ports, std::chrono::milliseconds(0));
     HostMonitor monitor([&]() -> std::optional<ProcessIdentity> {
         const auto found = finder.find();
         return found ? std::optional(ProcessIdentity{found->pid, found->start_time}) : std::nullopt;

@@ -87,7 +87,7 @@ TEST(ListeningSockets, ReadsTheTablesOfTheKernel) {
 
 TEST(PangolinProcessFinder, FindsWhoListensOnBothPorts) {
     PANGOLIN_REQUIRE_ROOT();
-    PangolinProcessFinder finder(ports);
+    PangolinProcessFinder finder(ports, std::chrono::milliseconds(0));
     EXPECT_FALSE(finder.find());
     const NamespaceChild pangolin(NamespaceChild::Mounts::shared, listen_as_pangolin);
     ASSERT_TRUE(pangolin.running());
@@ -104,7 +104,7 @@ TEST(PangolinProcessFinder, FindsWhoListensOnBothPorts) {
 
 TEST(PangolinProcessFinder, IsNotDeceivedByOthers) {
     PANGOLIN_REQUIRE_ROOT();
-    PangolinProcessFinder finder(ports);
+    PangolinProcessFinder finder(ports, std::chrono::milliseconds(0));
     const NamespaceChild half(NamespaceChild::Mounts::shared, [] { return listen_on(ports.external); });
     const NamespaceChild connected(NamespaceChild::Mounts::shared,
                                    [] { return listen_on(ports.next) && listen_on(ports.internal); });
@@ -146,7 +146,7 @@ TEST(PangolinProcessFinder, TellsProcessesOfOneNamespaceApart) {
 
 TEST(PangolinProcessFinder, FollowsRestartsAndStaysWithTheOneItFound) {
     PANGOLIN_REQUIRE_ROOT();
-    PangolinProcessFinder finder(ports);
+    PangolinProcessFinder finder(ports, std::chrono::milliseconds(0));
     auto first = std::make_unique<NamespaceChild>(NamespaceChild::Mounts::shared, listen_as_pangolin);
     ASSERT_TRUE(first->running());
     EXPECT_EQ(finder.find()->pid, first->pid());
