@@ -262,6 +262,12 @@ class Mix(harness.LabTest):
                     Counter({("GET", 499): 3, ("POST", 499): 3, ("GET", 502): 3, ("POST", 502): 3, ("PUT", 502): 3}),
                 )
                 self.assertEqual(books.exporter.durations.count, 0, "no answer had its last byte")
+                self.assertEqual(
+                    self.exporter.scrape().total(
+                        "pangolin_resource_requests_aborted_total", resource_id=resource.nice_id
+                    ),
+                    27,
+                )
                 self.assertEqual(books.exporter.responses, 12)
 
     # ---- load

@@ -233,6 +233,7 @@ TEST_F(AccessLogAccountsTest, AddsToWhatTheKernelSaw) {
                                             {{HTTP_METHOD_POST, HTTP_STATUS_NONE}, 1},
                                             {{HTTP_METHOD_POST, 200}, 1}}));
     EXPECT_EQ(shop.http.server_errors(), 1U);
+    EXPECT_EQ(shop.http.aborted, 1U);
     EXPECT_EQ(shop.http.durations.at(HTTP_METHOD_POST).count(), 2U);
     EXPECT_EQ(shop.http.durations.at(HTTP_METHOD_POST).histogram().sum_us, 4000U);
     ASSERT_EQ(snapshot.backends.size(), 1U);
@@ -275,8 +276,31 @@ TEST(AccessLogMonitor, PublishesWhatIsAppended) {
     EXPECT_EQ(snapshot.lost_updates.front().reason, "malformed");
     EXPECT_EQ(snapshot.lost_updates.front().count, 1U);
     EXPECT_TRUE(AccessLogMonitor::inspect(path));
-    std::ofstream(path, std::ios::app) << "no JSON\n";
+    // Another process goes on with what this one knew, and with what was written in between.
+    ArchiveWriter writer;
+    monitor.save(writer);
+    std::ofstream(path, std::ios::app)
+        << line("4-shop-service@http", "https://100.89.128.4:40001") << "\nno JSON\n";
     EXPECT_FALSE(AccessLogMonitor::inspect(path));
+    AccessLogMonitor next(path);
+    ArchiveReader reader(writer.bytes());
+    next.restore(reader);
+    EXPECT_TRUE(reader.ok());
+    next.sites_changed(directory());
+    next.start();
+    Snapshot later;
+    next.describe(later);
+    ASSERT_EQ(later.targets.size(), 1U);
+    EXPECT_EQ(later.targets.front().http.requests, (Requests{{{HTTP_METHOD_GET, 200}, 2}}));
+    EXPECT_EQ(later.targets.front().http.durations.at(HTTP_METHOD_GET).count(), 2U);
+    EXPECT_EQ(later.lost_updates.front().count, 2U);
+    // What makes no sense is not believed.
+    ArchiveReader broken(writer.bytes().first(writer.bytes().size() / 2));
+    AccessLogMonitor fresh(path);
+    fresh.restore(broken);
+    Snapshot none;
+    fresh.describe(none);
+    EXPECT_TRUE(none.targets.empty());
 }
 
 }  // namespace

@@ -144,6 +144,27 @@ TEST_F(LogTailTest, LongLinesAreCountedAndNotKept) {
     EXPECT_EQ(tail.too_long(), 1U);
 }
 
+TEST_F(LogTailTest, GoesOnInAnotherProcess) {
+    append(path, "old\n");
+    read();
+    append(path, "1\nhalf");
+    EXPECT_THAT(read(), ElementsAre("1"));
+    const LogTail::Position position = tail.position();
+    append(path, " of 2\n3\n");
+    const auto next = [&] {
+        std::vector<std::string> lines;
+        LogTail other(path);
+        other.resume(position);
+        EXPECT_TRUE(other.read([&](std::string_view line) { lines.emplace_back(line); }));
+        return lines;
+    };
+    EXPECT_THAT(next(), ElementsAre("half of 2", "3"));
+    // Rotated meanwhile.
+    std::filesystem::rename(path, path + ".1");
+    append(path, "4\n");
+    EXPECT_THAT(next(), ElementsAre("4"));
+}
+
 TEST_F(LogTailTest, OnlyFilesAreRead) {
     std::filesystem::create_directory(path);
     read();

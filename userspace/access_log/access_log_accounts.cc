@@ -28,6 +28,7 @@ Account& account_of(std::vector<Account>& accounts, const Labels& labels, auto o
 void add(const HttpExchanges& from, HttpExchanges& to) {
     for (const auto& [answer, count] : from.requests)
         to.add_requests(answer.first, answer.second, count);
+    to.aborted += from.aborted;
     for (const auto& [method, duration] : from.durations)
         if (!duration.empty())
             to.durations[method].add_growth(duration.histogram(), latency_histogram{});
@@ -92,6 +93,40 @@ bool AccessLogAccounts::kernel_can_read(const AccessLogEntry& entry, const Targe
     return target.dialled->address && method != "https" && method != "h2c";
 }
 
+AccessLogAccounts::Key AccessLogAccounts::key_of(const Target& target) const {
+    return {
+        .site_id = target.site ? directory_->sites[*target.site].site_id : std::string(unassigned_site_id),
+        .resource_id = directory_->resources[target.resource].resource_id,
+        .backend = target.dialled->to_string()};
+}
+
+AccessLogAccounts::Accounts AccessLogAccounts::living(const Accounts& accounts) const {
+    if (directory_->targets.empty())
+        return accounts;
+    Accounts result;
+    for (const Target& target : directory_->targets)
+        if (target.dialled)
+            if (const auto account = accounts.find(key_of(target)); account != accounts.end())
+                result.insert(*account);
+    return result;
+}
+
+void AccessLogAccounts::save(ArchiveWriter& writer) const {
+    writer(living(opaque_), living(clear_), unattributed_);
+}
+
+void AccessLogAccounts::restore(ArchiveReader& reader) {
+    Accounts opaque;
+    Accounts clear;
+    std::uint64_t unattributed = 0;
+    reader(opaque, clear, unattributed);
+    if (!reader.ok())
+        return;
+    opaque_ = std::move(opaque);
+    clear_ = std::move(clear);
+    unattributed_ = unattributed;
+}
+
 void AccessLogAccounts::add(const AccessLogEntry& entry) {
     // Traefik answered by itself, or it is a service that Pangolin made for no target.
     if (entry.service.empty() || (!entry.server && !parse_traefik_service_name(entry.service)))
@@ -101,13 +136,10 @@ void AccessLogAccounts::add(const AccessLogEntry& entry) {
         unattributed_ += parse_traefik_service_name(entry.service).has_value();
         return;
     }
-    const Site* const site = target->site ? &directory_->sites[*target->site] : nullptr;
-    const Key key{.site_id = site != nullptr ? site->site_id : std::string(unassigned_site_id),
-                  .resource_id = directory_->resources[target->resource].resource_id,
-                  .backend = target->dialled->to_string()};
-    Account& account = (kernel_can_read(entry, *target) ? clear_ : opaque_)[key];
+    Account& account = (kernel_can_read(entry, *target) ? clear_ : opaque_)[key_of(*target)];
     const std::uint16_t method = method_of(entry.method);
     account.exchanges.add_requests(method, entry.status, 1);
+    account.exchanges.aborted += entry.end == AccessLogEnd::unanswered || entry.end == AccessLogEnd::cut_off;
     if (entry.end == AccessLogEnd::unanswered)
         return;
     account.sizes.observe(entry.size.value_or(0));

@@ -12,6 +12,7 @@
 #include "userspace/http_account.h"
 #include "userspace/metadata/site_directory.h"
 #include "userspace/snapshot.h"
+#include "userspace/state/http_state.h"
 
 namespace pangolin {
 
@@ -27,6 +28,11 @@ class AccessLogAccounts {
     void add(const AccessLogEntry& entry);
     // Adds to the targets and backends of `snapshot`; without `kernel_reads_http` those in the clear as well.
     void add_to(Snapshot& snapshot, bool kernel_reads_http) const;
+
+    // For the next process: totals of targets that the directory has (all, where it has none).
+    void save(ArchiveWriter& writer) const;
+    // What cannot be read is left as it was.
+    void restore(ArchiveReader& reader);
 
     // Entries of Pangolin's services whose target cannot be told: it is not known (any more), or the log does
     // not keep ServiceURL and the resource has several.
@@ -44,6 +50,17 @@ class AccessLogAccounts {
         HttpResponseSizes sizes;
     };
     using Accounts = std::map<Key, Account>;
+    template <class Archive>
+    friend void fields(Archive& archive, Key& key) {
+        archive(key.site_id, key.resource_id, key.backend);
+    }
+    template <class Archive>
+    friend void fields(Archive& archive, Account& account) {
+        archive(account.exchanges, account.sizes);
+    }
+
+    Key key_of(const Target& target) const;
+    Accounts living(const Accounts& accounts) const;
 
     const Target* find_target(const AccessLogEntry& entry) const;
     bool kernel_can_read(const AccessLogEntry& entry, const Target& target) const;

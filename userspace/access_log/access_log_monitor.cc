@@ -7,6 +7,7 @@
 #include <exception>
 #include <fstream>
 #include <utility>
+#include <vector>
 
 namespace pangolin {
 namespace {
@@ -48,9 +49,25 @@ void AccessLogMonitor::run(const std::stop_token& stop) {
 
 bool AccessLogMonitor::look() {
     folder_.renew();
-    const Result<bool> read = tail_.read([this](std::string_view line) { handle(line); });
+    std::vector<AccessLogEntry> entries;
+    std::uint64_t malformed = 0;
+    const Result<bool> read = tail_.read([&](std::string_view line) {
+        if (auto entry = parse_access_log_line(line))
+            entries.push_back(std::move(*entry));
+        else
+            malformed += !line.empty();
+    });
     const std::lock_guard lock(mutex_);
-    too_long_ = tail_.too_long();
+    for (const AccessLogEntry& entry : entries)
+        accounts_.add(entry);
+    position_ = tail_.position();
+    if (malformed_ == 0 && malformed > 0)
+        spdlog::warn(
+            "{}: lines that are not JSON of Traefik's are skipped and counted (HINT: Set "
+            "accessLog.format to json in Traefik's configuration.)",
+            tail_.path());
+    malformed_ += malformed;
+    too_long_ = too_long_before_ + tail_.too_long();
     if (read)
         state_.succeeded();
     else
@@ -58,19 +75,25 @@ bool AccessLogMonitor::look() {
     return read.value_or(false);
 }
 
-void AccessLogMonitor::handle(std::string_view line) {
-    if (line.empty())
-        return;
-    const auto entry = parse_access_log_line(line);
+void AccessLogMonitor::save(ArchiveWriter& writer) const {
     const std::lock_guard lock(mutex_);
-    if (entry) {
-        accounts_.add(*entry);
-    } else if (malformed_++ == 0) {
-        spdlog::warn(
-            "{}: lines that are not JSON of Traefik's are skipped and counted (HINT: Set "
-            "accessLog.format to json in Traefik's configuration.)",
-            tail_.path());
-    }
+    writer(position_, malformed_, too_long_);
+    accounts_.save(writer);
+}
+
+void AccessLogMonitor::restore(ArchiveReader& reader) {
+    LogTail::Position position;
+    std::uint64_t malformed = 0;
+    std::uint64_t too_long = 0;
+    reader(position, malformed, too_long);
+    const std::lock_guard lock(mutex_);
+    accounts_.restore(reader);
+    if (!reader.ok())
+        return;
+    malformed_ = malformed;
+    too_long_ = too_long_before_ = too_long;
+    if (position.inode != 0)
+        tail_.resume(position);
 }
 
 void AccessLogMonitor::sites_changed(const std::shared_ptr<const SiteDirectory>& directory) {

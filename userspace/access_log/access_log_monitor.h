@@ -22,6 +22,11 @@ class AccessLogMonitor : public SnapshotPart {
 
     void start() override;
     void sites_changed(const std::shared_ptr<const SiteDirectory>& directory) override;
+    // With the place in the file up to which lines are in the counts: what is written meanwhile is read
+    // later.
+    std::string_view kept_as() const override { return "access_log"; }
+    void save(ArchiveWriter& writer) const override;
+    void restore(ArchiveReader& reader) override;
     // After whoever says whether the kernel reads HTTP.
     void describe(Snapshot& snapshot) const override;
 
@@ -32,7 +37,6 @@ class AccessLogMonitor : public SnapshotPart {
     void run(const std::stop_token& stop);
     // True when there is more to read at once.
     bool look();
-    void handle(std::string_view line);
 
     // Of the thread.
     LogTail tail_;
@@ -40,8 +44,11 @@ class AccessLogMonitor : public SnapshotPart {
 
     mutable std::mutex mutex_;
     AccessLogAccounts accounts_;
+    LogTail::Position position_;
     std::uint64_t malformed_ = 0;
     std::uint64_t too_long_ = 0;
+    // Of earlier processes.
+    std::uint64_t too_long_before_ = 0;
     SourceState state_{"access_log"};
     std::jthread thread_;
 };

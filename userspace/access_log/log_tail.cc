@@ -46,7 +46,11 @@ Result<void> LogTail::open_current(Clock::time_point now) {
     file.device = status.st_dev;
     file.inode = status.st_ino;
     file.grown = now;
-    if (first) {
+    if (first && resumed_) {
+        const bool same = resumed_->device == file.device && resumed_->inode == file.inode &&
+                          std::cmp_less_equal(resumed_->offset, status.st_size);
+        file.offset = same ? static_cast<off_t>(resumed_->offset) : 0;
+    } else if (first) {
         file.offset = status.st_size;
         char last = '\n';
         file.skipping = file.offset > 0 &&
@@ -56,6 +60,15 @@ Result<void> LogTail::open_current(Clock::time_point now) {
     if (files_.size() > most_files)
         files_.pop_front();
     return {};
+}
+
+LogTail::Position LogTail::position() const {
+    if (files_.empty())
+        return {};
+    const File& file = files_.back();
+    return {.device = file.device,
+            .inode = file.inode,
+            .offset = static_cast<std::uint64_t>(file.offset) - file.partial.size()};
 }
 
 void LogTail::take(File& file, std::string_view bytes, const LineHandler& handle) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <list>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -32,6 +33,18 @@ class LogTail {
     Result<bool> read(const LineHandler& handle, Clock::time_point now = Clock::now());
 
     const std::string& path() const { return path_; }
+
+    // The end of the last line that was handled, for a LogTail that goes on in another process. 0 and 0: of
+    // no file.
+    struct Position {
+        std::uint64_t device = 0;
+        std::uint64_t inode = 0;
+        std::uint64_t offset = 0;
+    };
+    Position position() const;
+    // Before the first read(). Where it is another file by now, that is read from its beginning.
+    void resume(const Position& position) { resumed_ = position; }
+
     // Lines beyond the length that is taken: not handled, and counted here.
     std::uint64_t too_long() const { return too_long_; }
 
@@ -59,6 +72,7 @@ class LogTail {
     // The newest one last; those before have been renamed or removed.
     std::list<File> files_;
     bool looked_ = false;
+    std::optional<Position> resumed_;
     std::uint64_t too_long_ = 0;
 };
 

@@ -8,21 +8,11 @@
 #include <utility>
 #include <vector>
 
+#include "userspace/state/http_state.h"
+
 namespace pangolin {
 
 // Found by the archives, for what is a private affair of each type elsewhere.
-
-template <class Archive>
-void fields(Archive& archive, Latency& latency) {
-    bool present = !latency.empty();
-    latency_histogram histogram = present ? latency.histogram() : latency_histogram{};
-    archive(present);
-    if (!present)
-        return;
-    archive(histogram);
-    if constexpr (std::same_as<Archive, ArchiveReader>)
-        latency.set(histogram);
-}
 
 template <class Archive>
 void fields(Archive& archive, PacketDrops& drops) {
@@ -56,18 +46,13 @@ void fields(Archive& archive, ResourceAccount& account) {
 }
 
 template <class Archive>
-void fields(Archive& archive, HttpExchanges& http) {
-    archive(http.requests, http.durations, http.aborted);
-}
-
-template <class Archive>
 void fields(Archive& archive, TargetAccount& account) {
     archive(account.errors, account.http);
 }
 
 template <class Archive>
 void fields(Archive& archive, BackendAccount& account) {
-    archive(account.errors, account.response_sizes.bucket, account.response_sizes.sum);
+    archive(account.errors, account.response_sizes);
 }
 
 namespace {
