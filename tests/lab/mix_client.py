@@ -103,7 +103,8 @@ class MixConnection:
             if status >= 200:
                 break
             interim.append(status)
-            if status == 100 and ask.send_how == "expect":
+            # Traefik says so by itself and, later or never, as the backend does.
+            if status == 100 and ask.send_how == "expect" and 100 not in interim[:-1]:
                 self.send_body(ask)
         answered = Answered(status, interim=interim)
         if not ask.has_body:
