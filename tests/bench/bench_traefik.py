@@ -113,7 +113,7 @@ def start(exporter: harness.Exporter, stage: World, targets: list[Resource]) -> 
 
 
 def run(turns: int, seconds: int) -> None:
-    with World("bench") as stage:
+    with World("bench") as stage, contextlib.ExitStack() as stack:
         database = stage.world.state.folder / "pangolin/db.sqlite"
         stage.plan.write_database(database)
         metrics = {
@@ -121,6 +121,7 @@ def run(turns: int, seconds: int) -> None:
             "metadata": {"sqlite": str(database), "refresh": "1s"},
         }
         exporter = harness.Exporter(metrics, folder=stage.world.state.folder / "pangolin")
+        stack.callback(exporter.stop, strict=False)
         targets = {"local": stage.local_fast, "tunnel": stage.tunnel_fast}
         found: dict[tuple[str, bool], list[Turn]] = {(name, on): [] for name in targets for on in (False, True)}
         programs: dict[str, float] = {}
