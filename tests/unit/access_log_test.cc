@@ -15,7 +15,6 @@ namespace pangolin {
 namespace {
 
 using testing::ElementsAre;
-using testing::IsEmpty;
 using Requests = std::map<std::pair<std::uint16_t, std::uint16_t>, std::uint64_t>;
 
 // As Traefik 3.7 writes it.

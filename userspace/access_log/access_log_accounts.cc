@@ -90,14 +90,14 @@ const Target* AccessLogAccounts::find_target(const AccessLogEntry& entry) const 
 bool AccessLogAccounts::kernel_can_read(const AccessLogEntry& entry, const Target& target) const {
     const std::string& method =
         entry.server && !entry.server->method.empty() ? entry.server->method : target.method;
-    return target.dialled->address && method != "https" && method != "h2c";
+    return target.dialled && target.dialled->address && method != "https" && method != "h2c";
 }
 
 AccessLogAccounts::Key AccessLogAccounts::key_of(const Target& target) const {
     return {
         .site_id = target.site ? directory_->sites[*target.site].site_id : std::string(unassigned_site_id),
         .resource_id = directory_->resources[target.resource].resource_id,
-        .backend = target.dialled->to_string()};
+        .backend = target.dialled ? target.dialled->to_string() : std::string()};
 }
 
 AccessLogAccounts::Accounts AccessLogAccounts::living(const Accounts& accounts) const {

@@ -75,7 +75,7 @@ class Reader : public nlohmann::json_sax<Json> {
         const auto store = [&](const auto& names) {
             for (const auto& [name, text] : names)
                 if (name == key_)
-                    fields.*text = std::move(value);
+                    fields.*text = value;
         };
         if (depth_ == 1)
             store(texts);

@@ -38,11 +38,11 @@ void AccessLogMonitor::run(const std::stop_token& stop) {
     while (!stop.stop_requested()) {
         if (!more)
             folder_.wait(look_interval, gathering_time);
-        more = false;
         try {
             more = look();
         } catch (const std::exception& exception) {
             spdlog::error("unexpected: {}", exception.what());
+            more = false;
         }
     }
 }

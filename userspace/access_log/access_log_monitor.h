@@ -18,6 +18,8 @@ namespace pangolin {
 class AccessLogMonitor : public SnapshotPart {
   public:
     explicit AccessLogMonitor(std::string path);
+    AccessLogMonitor(const AccessLogMonitor&) = delete;
+    AccessLogMonitor& operator=(const AccessLogMonitor&) = delete;
     ~AccessLogMonitor() override;
 
     void start() override;

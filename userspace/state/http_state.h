@@ -10,7 +10,9 @@ namespace pangolin {
 
 template <class Archive>
 void fields(Archive& archive, Latency& latency) {
-    bool present = !latency.empty();
+    // A reader changes both.
+    bool present = !latency.empty();  // NOLINT(misc-const-correctness)
+    // NOLINTNEXTLINE(misc-const-correctness)
     latency_histogram histogram = present ? latency.histogram() : latency_histogram{};
     archive(present);
     if (!present)
