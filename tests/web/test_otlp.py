@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import http.client
+import itertools
 import json
 import resource
 import socket
@@ -151,7 +152,10 @@ class Hostile(OtlpTest):
         self.watcher.start()
 
     def watch(self) -> None:
-        while not self.over.is_set():
+        # One or two answers have no median: an attack that is over at once is watched a little longer.
+        for tries in itertools.count():
+            if self.over.is_set() and (len(self.times) >= 5 or tries > 50):
+                return
             begin = time.monotonic()
             status = get(self.port, "/metrics", Accept_Encoding="gzip")[0]
             if status == 200:
