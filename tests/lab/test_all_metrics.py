@@ -267,10 +267,19 @@ ROWS = (
     ),
     Row(
         "pangolin_resource_requests_total",
-        "visitors ask for files that there are, that there are not, and upload one",
-        "nginx's log",
+        "visitors ask for files that there are, that there are not, and upload one; a dead target answers nothing",
+        "nginx's log; newt's count of accepted connections",
         lambda reading: {
             (*reading.web(), *key): count for key, count in reading.visits("method", "status").items()
+        }
+        | {
+            (
+                reading.sites()[0],
+                reading.stage.dead.nice_id,
+                reading.stage.dead.targets[0].backend,
+                "GET",
+                "none",
+            ): early_closes(reading)
         },
     ),
     Row(
