@@ -64,7 +64,6 @@ wireguard-go 0.0.20230706
 sqlite3
 nginx
 wrk
-openssl
 nodejs command:node
 node-ws
 python3-cryptography
