@@ -486,10 +486,25 @@ static __always_inline __u8 http_scan_byte(struct http_stream* s, __u8 c, bool i
     }
 }
 
-/* Whether one of eight bytes is a line feed. */
-static __always_inline bool http_has_line_feed(__u64 bytes) {
+/* The highest bit of each byte that is a line feed; bytes behind the first of them may be marked wrongly. */
+static __always_inline __u64 http_line_feeds(__u64 bytes) {
     __u64 difference = bytes ^ 0x0a0a0a0a0a0a0a0aULL;
     return (difference - 0x0101010101010101ULL) & ~difference & 0x8080808080808080ULL;
+}
+
+/* How many of eight bytes the end of a line takes: through the first line feed. */
+static __always_inline __u32 http_through_line_feed(__u64 line_feeds) {
+    __u32 through = 1;
+
+    if (!(__u32)line_feeds) {
+        line_feeds >>= 32;
+        through += 4;
+    }
+    if (!(line_feeds & 0xffff)) {
+        line_feeds >>= 16;
+        through += 2;
+    }
+    return line_feeds & 0xff ? through : through + 1;
 }
 
 /*
@@ -518,9 +533,11 @@ static __always_inline int http_scan(struct http_connection* c, __u32 size, bool
 
         if (at >= filled)
             break;
-        if (state == HTTP_SKIP && !(place & 7) && at + 8 <= filled &&
-            !http_has_line_feed(*(const __u64*)&s->block[place & ~7U])) {
-            s->at = at + 8;
+        if (state == HTTP_SKIP && at + 8 <= filled && place <= HTTP_BLOCK - 8) {
+            __u64 line_feeds = http_line_feeds(*(const __u64*)&s->block[place]);
+            if (line_feeds)
+                s->state = HTTP_LINE;
+            s->at = at + (line_feeds ? http_through_line_feed(line_feeds) : 8);
             continue;
         }
         s->state = http_scan_byte(s, s->block[place], is_request, wanted);
