@@ -33,7 +33,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import harness
-from delay import Delay
 from harness import wait_for
 from lab import addresses
 from lab.backends import Echo, Nginx
@@ -43,6 +42,7 @@ from lab.resources import Plan, Resource
 from lab.traefik import PROVIDER_PATH, PROVIDER_PORT, WEB_PORT, Traefik, built_traefik
 from lab.web_client import fetch
 from lab.world import World
+from line import Line
 from newt import Newt, newt_program
 from pangolin_server import ENVIRONMENT, EXTERNAL, HERE, LOG_PORT, Client, PangolinServer
 from underlay import UnderlayWitness
@@ -219,7 +219,7 @@ class AllMetricsWorld:
             self.visitor, self.container = add_visitor(self.world), add_container(self.world)
             self.slow_site = self.world.sites[1]
             self.witness = self.stack.enter_context(UnderlayWitness(self.world, self.slow_site))
-            self._keep(Delay(self.world, self.slow_site, ROUND_TRIP))
+            self._keep(Line(self.world, self.slow_site, ROUND_TRIP))
             self.world.wait_connected(30 * harness.SLOWNESS)
             self._plan()
             self._start_targets()

@@ -18,11 +18,12 @@ CLOSED_PORT = 9
 
 
 def tcp_counter(namespace: Namespace, name: str) -> int:
-    """One of the namespace's own TCP counters, as nstat shows them."""
-    lines = namespace.read_file("/proc/thread-self/net/snmp").splitlines()
-    for names, values in zip(lines[::2], lines[1::2]):
-        if names.startswith("Tcp:") and name in names.split():
-            return int(values.split()[names.split().index(name)])
+    """One of the namespace's own TCP counters, as nstat shows them: Tcp... and TcpExt... without these beginnings."""
+    for file, group in (("snmp", "Tcp:"), ("netstat", "TcpExt:")):
+        lines = namespace.read_file(f"/proc/thread-self/net/{file}").splitlines()
+        for names, values in zip(lines[::2], lines[1::2]):
+            if names.startswith(group) and name in names.split():
+                return int(values.split()[names.split().index(name)])
     raise KeyError(name)
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tunnels over links of a known delay: the histograms must show it.
 
-The delays are round-trip times; delay.py says on which way they lie. What exactly a handshake took is read from a
+The delays are round-trip times; line.py says on which way they lie. What exactly a handshake took is read from a
 packet socket at the host's end of the cable, what TCP thinks of its round trips from TCP_INFO.
 """
 
@@ -12,9 +12,9 @@ import time
 import harness
 import traffic
 from accounts import host_end, site_end, stage
-from delay import Delay, smoothed_round_trip
 from harness import wait_for
 from lab.world import Site, World
+from line import Line, smoothed_round_trip
 from readings import WIREGUARD, Histogram, feature_enabled
 from underlay import UnderlayWitness
 
@@ -36,7 +36,7 @@ class Link:
     def __init__(self, world: World, site: Site, round_trip: float, resources: contextlib.ExitStack) -> None:
         self.world, self.site, self.round_trip = world, site, round_trip
         self.witness = resources.enter_context(UnderlayWitness(world, site))
-        self.delay = resources.enter_context(contextlib.closing(Delay(world, site, round_trip)))
+        self.line = resources.enter_context(contextlib.closing(Line(world, site, round_trip)))
 
     def wait_handshakes(self, count: int, since: float) -> None:
         wait_for(
@@ -65,7 +65,7 @@ class Latency(harness.LabTest):
             links = [
                 Link(world, site, round_trip, resources) for site, round_trip in zip(world.sites, ROUND_TRIPS)
             ]
-            print(f"    the delay: {links[0].delay}", flush=True)
+            print(f"    the delay: {links[0].line}", flush=True)
             for link in links:
                 link.wait_handshakes(1, begin)
             time.sleep(4 * harness.SLOWNESS)  # counted

@@ -1,15 +1,16 @@
-// A UDP relay that holds each datagram back for a given time: a link with a known delay, for kernels without
-// netem.
+// A UDP relay that is a line with a known delay and known faults, for kernels without netem.
 //
 // Stands between a WireGuard site and its host. What comes to --listen goes on to --to from the address
 // --from; what comes back goes to whoever sent to --listen last. Each datagram leaves --delay microseconds
-// after the kernel took it in, in the order of arrival.
+// after the kernel took it in. Of a thousand, --lose never leave, and --reorder leave at once, before those
+// that came earlier. Which these are follows from the order of arrival alone.
 //
-//   lab_delay --listen 127.0.0.1:51821 --from 198.18.1.2 --to 198.18.1.1:51820 --delay 2500 [--seconds 600]
+//   lab_line --listen 127.0.0.1:51821 --from 198.18.1.2 --to 198.18.1.1:51820 --delay 2500
+//            [--lose 30] [--reorder 50] [--seconds 600]
 //
 // Prints "ready" once it relays. Ends at SIGTERM, SIGINT or after --seconds, and then prints one line of
-// JSON: datagrams relayed, datagrams lost for want of room, and how late the latest one left, in
-// microseconds.
+// JSON: datagrams relayed, dropped on purpose, that overtook others, lost for want of room, and how late the
+// latest one left, in microseconds.
 
 #include <arpa/inet.h>
 #include <poll.h>
@@ -30,7 +31,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
-#include <deque>
+#include <map>
+#include <random>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -42,13 +44,13 @@ constexpr std::size_t largest_datagram = 65536;
 constexpr std::int64_t nanoseconds_per_second = 1'000'000'000;
 
 [[noreturn]] void fail(std::string_view what) {
-    std::fprintf(stderr, "lab_delay: %.*s: %s\n", static_cast<int>(what.size()), what.data(),
+    std::fprintf(stderr, "lab_line: %.*s: %s\n", static_cast<int>(what.size()), what.data(),
                  std::strerror(errno));
     std::exit(1);
 }
 
 [[noreturn]] void refuse(std::string_view what) {
-    std::fprintf(stderr, "lab_delay: %.*s\n", static_cast<int>(what.size()), what.data());
+    std::fprintf(stderr, "lab_line: %.*s\n", static_cast<int>(what.size()), what.data());
     std::exit(2);
 }
 
@@ -59,13 +61,15 @@ std::int64_t now() {
     return time.tv_sec * nanoseconds_per_second + time.tv_nsec;
 }
 
-struct Datagram {
-    std::int64_t due = 0;
-    std::vector<char> content;
+struct Faults {
+    std::int64_t lose = 0;     // of a thousand datagrams
+    std::int64_t reorder = 0;  // of a thousand datagrams
 };
 
 struct Totals {
     std::uint64_t relayed = 0;
+    std::uint64_t dropped = 0;
+    std::uint64_t overtook = 0;
     std::uint64_t lost = 0;
     std::int64_t latest = 0;
 };
@@ -86,8 +90,8 @@ int open_socket(const sockaddr_in& address) {
 // One direction of the link.
 class Lane {
   public:
-    Lane(int from, int to, std::int64_t delay, Totals& totals)
-        : from_(from), to_(to), delay_(delay), totals_(totals) {}
+    Lane(int from, int to, std::int64_t delay, Faults faults, Totals& totals)
+        : from_(from), to_(to), delay_(delay), faults_(faults), totals_(totals) {}
 
     // Takes everything that is there. `sender` becomes the last one's address.
     void take(sockaddr_in* sender) {
@@ -107,26 +111,34 @@ class Lane {
                 ++totals_.lost;
                 continue;
             }
-            held_.push_back({arrival(message) + delay_, {buffer_.data(), buffer_.data() + size}});
+            const std::int64_t fate = of_a_thousand_(random_);
+            if (fate < faults_.lose) {
+                ++totals_.dropped;
+                continue;
+            }
+            const bool reorder = fate < faults_.lose + faults_.reorder;
+            totals_.overtook += reorder ? 1 : 0;
+            held_.emplace(arrival(message) + (reorder ? 0 : delay_),
+                          std::vector<char>(buffer_.data(), buffer_.data() + size));
         }
     }
 
     // Sends what is due to `target`.
     void release(const sockaddr_in& target) {
-        while (!held_.empty() && held_.front().due <= now()) {
-            const Datagram& first = held_.front();
-            totals_.latest = std::max(totals_.latest, now() - first.due);
+        while (!held_.empty() && held_.begin()->first <= now()) {
+            const auto& [due, content] = *held_.begin();
+            totals_.latest = std::max(totals_.latest, now() - due);
             const ssize_t sent = target.sin_port == 0
                                      ? -1
-                                     : sendto(to_, first.content.data(), first.content.size(), 0,
+                                     : sendto(to_, content.data(), content.size(), 0,
                                               reinterpret_cast<const sockaddr*>(&target), sizeof(target));
             ++(sent < 0 ? totals_.lost : totals_.relayed);
-            held_.pop_front();
+            held_.erase(held_.begin());
         }
     }
 
     // 0 when it holds nothing.
-    std::int64_t next_due() const { return held_.empty() ? 0 : held_.front().due; }
+    std::int64_t next_due() const { return held_.empty() ? 0 : held_.begin()->first; }
 
   private:
     static std::int64_t arrival(msghdr& message) {
@@ -144,8 +156,11 @@ class Lane {
     int from_;
     int to_;
     std::int64_t delay_;
+    Faults faults_;
     Totals& totals_;
-    std::deque<Datagram> held_;
+    std::mt19937 random_;  // as every run begins
+    std::uniform_int_distribution<std::int64_t> of_a_thousand_{0, 999};
+    std::multimap<std::int64_t, std::vector<char>> held_;  // by the time at which they leave
     std::array<char, largest_datagram> buffer_{};
 };
 
@@ -174,6 +189,7 @@ struct Options {
     sockaddr_in from{};
     sockaddr_in to{};
     std::int64_t delay_us = -1;
+    Faults faults;
     std::int64_t seconds = 600;
 };
 
@@ -190,6 +206,10 @@ Options parse(int count, char** arguments) {
             options.to = address_of(value);
         else if (name == "--delay")
             options.delay_us = number(value);
+        else if (name == "--lose")
+            options.faults.lose = number(value);
+        else if (name == "--reorder")
+            options.faults.reorder = number(value);
         else if (name == "--seconds")
             options.seconds = number(value);
         else
@@ -223,8 +243,8 @@ void relay(const Options& options) {
     const int outer = open_socket(options.from);
     const int timer = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
     const int stop = signals();
-    Lane outward(inner, outer, options.delay_us * 1000, totals);
-    Lane inward(outer, inner, options.delay_us * 1000, totals);
+    Lane outward(inner, outer, options.delay_us * 1000, options.faults, totals);
+    Lane inward(outer, inner, options.delay_us * 1000, options.faults, totals);
     sockaddr_in client{};
     const std::int64_t end = now() + options.seconds * nanoseconds_per_second;
 
@@ -257,9 +277,11 @@ void relay(const Options& options) {
         if (first != 0 || second != 0)
             arm(timer, first == 0 || (second != 0 && second < first) ? second : first);
     }
-    std::printf("{\"relayed\": %llu, \"lost\": %llu, \"latest_us\": %lld}\n",
-                static_cast<unsigned long long>(totals.relayed), static_cast<unsigned long long>(totals.lost),
-                static_cast<long long>(totals.latest / 1000));
+    std::printf(
+        "{\"relayed\": %llu, \"dropped\": %llu, \"overtook\": %llu, \"lost\": %llu, \"latest_us\": %lld}\n",
+        static_cast<unsigned long long>(totals.relayed), static_cast<unsigned long long>(totals.dropped),
+        static_cast<unsigned long long>(totals.overtook), static_cast<unsigned long long>(totals.lost),
+        static_cast<long long>(totals.latest / 1000));
 }
 
 }  // namespace
