@@ -9,6 +9,8 @@
 #include <exception>
 #include <map>
 
+#include "loader/traefik_process.h"
+
 namespace pangolin {
 namespace {
 
@@ -156,6 +158,8 @@ void Collector::run_metadata(const std::stop_token& stop) {
 // Outside the lock for as long as the source is read: a slow database delays no scrape.
 void Collector::refresh_sites() {
     auto directory = options_.sites->read();
+    if (directory)
+        target_names_.resolve(*directory);
     std::shared_ptr<const SiteIndex> index;
     if (directory)
         index =
@@ -187,7 +191,9 @@ void Collector::find_proxies_now_and_then() {
     if (now < next_proxy_search_)
         return;
     next_proxy_search_ = now + proxy_search_interval;
-    std::vector<NetworkNamespace> proxies = find_proxies();
+    std::vector<NetworkNamespace> proxies;
+    for (TraefikProcess& process : find_dialling_traefiks())
+        proxies.push_back(std::move(process.netns));
     const std::lock_guard lock(mutex_);
     sockets_.set_proxies(std::move(proxies));
 }

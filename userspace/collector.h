@@ -16,6 +16,7 @@
 #include "userspace/interface_monitor.h"
 #include "userspace/ledger.h"
 #include "userspace/metadata/site_directory.h"
+#include "userspace/metadata/target_names.h"
 #include "userspace/persistence.h"
 #include "userspace/site_index.h"
 #include "userspace/snapshot.h"
@@ -106,6 +107,8 @@ class Collector {
     NetworkNamespaceFinder namespaces_;
     WireGuardInterfaceFinder interfaces_;
     std::chrono::steady_clock::time_point next_proxy_search_;
+    // Used by start() and then by the metadata thread alone.
+    TargetNames target_names_;
 
     // Serialises collections and guards all below.
     mutable std::mutex mutex_;

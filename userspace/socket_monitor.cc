@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "loader/process_table.h"
-
 namespace pangolin {
 
 void SocketMonitor::attach(const HttpOptions& http) {
@@ -97,20 +95,6 @@ void SocketMonitor::describe(Snapshot& snapshot) const {
     const std::size_t of_cgroup = program_->connect_trouble() ? 0 : 2;
     snapshot.add_attachments("cgroup", of_cgroup);
     snapshot.add_attachments("tracepoint", program_->attachments() - of_cgroup);
-}
-
-std::vector<NetworkNamespace> find_proxies() {
-    std::vector<NetworkNamespace> proxies;
-    for (const pid_t pid : list_processes()) {
-        if (process_name(pid) != "traefik")
-            continue;
-        const auto id = network_namespace_of(pid);
-        if (id && std::ranges::find(proxies, *id, &NetworkNamespace::id) == proxies.end())
-            proxies.push_back({.id = *id,
-                               .path = process_path(pid, "ns/net"),
-                               .name = "pid:" + std::to_string(pid) + " (traefik)"});
-    }
-    return proxies;
 }
 
 }  // namespace pangolin

@@ -71,7 +71,4 @@ class SocketMonitor {
     std::string trouble_;
 };
 
-// The network namespaces of the processes whose program is called Traefik, each once.
-std::vector<NetworkNamespace> find_proxies();
-
 }  // namespace pangolin

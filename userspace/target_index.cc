@@ -34,19 +34,18 @@ TargetIndex::TargetIndex(const SiteDirectory& directory) {
                 {.dialled = {*site.tunnel_address, *site.listen_port, TargetProtocol::udp}, .site = &site});
     }
     for (const Target& target : directory.targets) {
-        if (!target.dialled || !target.dialled->address)
-            continue;
         const Site* const site = target.site ? &directory.sites[*target.site] : nullptr;
         const Resource& resource = directory.resources[target.resource];
-        const DialledTarget dialled{
-            .dialled = {*target.dialled->address, target.dialled->port, protocol_of(resource)},
-            .site = site,
-            .target = &target,
-            .resource = &resource};
-        if (site == nullptr || site->type != SiteType::local)
-            tunnels_.push_back(dialled);
-        else if (dialled.dialled.protocol == TargetProtocol::tcp)
-            local_.push_back(dialled);
+        const bool is_local = site != nullptr && site->type == SiteType::local;
+        const TargetProtocol protocol = protocol_of(resource);
+        if (is_local && protocol != TargetProtocol::tcp)
+            continue;
+        for (const IpAddress& address : target.dialled_addresses())
+            (is_local ? local_ : tunnels_)
+                .push_back({.dialled = {address, target.dialled->port, protocol},
+                            .site = site,
+                            .target = &target,
+                            .resource = &resource});
     }
     std::ranges::stable_sort(tunnels_, {}, preference);
     std::ranges::stable_sort(local_, {}, preference);

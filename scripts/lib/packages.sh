@@ -20,6 +20,7 @@ libelf-dev
 zlib1g-dev
 libyaml-cpp-dev
 libmnl-dev
+libc-ares-dev
 libcli11-dev
 libspdlog-dev
 libfmt-dev

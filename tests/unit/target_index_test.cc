@@ -94,6 +94,19 @@ TEST(TargetIndex, TunnelsAreThoseOfTheInterfaceAndLocalSitesHaveNone) {
     EXPECT_THAT(described(index.of_local_sites()), ElementsAre("10.0.0.1:81/tcp l r"));
 }
 
+TEST(TargetIndex, ANameIsAllItsAddresses) {
+    SiteDirectory directory;
+    directory.sites = {site("l", SiteType::local), site("w", SiteType::wireguard)};
+    directory.resources = {resource("r"), resource("s")};
+    directory.targets = {target(0, 0, "nginx", 80), target(1, 0, "10.0.0.2", 80), target(1, 1, "nginx", 81)};
+    directory.targets[0].resolved = {IpAddress::parse("10.0.0.1").value(),
+                                     IpAddress::parse("10.0.0.2").value()};
+    directory.targets[2].resolved = {IpAddress::parse("fd00::1").value()};
+    const TargetIndex index(directory);
+    EXPECT_THAT(described(index.of_local_sites()), ElementsAre("10.0.0.1:80/tcp l r", "10.0.0.2:80/tcp l r"));
+    EXPECT_THAT(described(index.in_tunnels(key(here))), ElementsAre("[fd00::1]:81/tcp w s"));
+}
+
 TEST(TargetIndex, RelayedTrafficIsNoResources) {
     SiteDirectory directory;
     directory.sites = {site("a", SiteType::newt, "10.0.0.1"), site("b", SiteType::newt, "10.0.0.2"),

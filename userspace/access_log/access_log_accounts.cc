@@ -90,7 +90,7 @@ const Target* AccessLogAccounts::find_target(const AccessLogEntry& entry) const 
 bool AccessLogAccounts::kernel_can_read(const AccessLogEntry& entry, const Target& target) const {
     const std::string& method =
         entry.server && !entry.server->method.empty() ? entry.server->method : target.method;
-    return target.dialled && target.dialled->address && method != "https" && method != "h2c";
+    return !target.dialled_addresses().empty() && method != "https" && method != "h2c";
 }
 
 AccessLogAccounts::Key AccessLogAccounts::key_of(const Target& target) const {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "loader/process_table.h"
+#include "loader/traefik_process.h"
 
 namespace pangolin {
 namespace {
@@ -22,10 +23,9 @@ constexpr std::chrono::seconds longest_fetch{120};
 
 std::vector<ProcessIdentity> traefik_processes() {
     std::vector<ProcessIdentity> processes;
-    for (const pid_t pid : list_processes())
-        if (process_name(pid) == "traefik")
-            if (const auto start = process_start_time(pid))
-                processes.push_back({pid, *start});
+    for (const pid_t pid : find_traefik_processes())
+        if (const auto start = process_start_time(pid))
+            processes.push_back({pid, *start});
     return processes;
 }
 

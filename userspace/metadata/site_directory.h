@@ -101,6 +101,8 @@ struct Target {
     // the site's tunnel address and targets.internalPort, or newt_gateway_port for ssh, rdp and vnc; for the
     // other sites the real target. None while that cannot be told. Several targets may share one.
     std::optional<TargetAddress> dialled;
+    // Where that leads when it is a name, each address once; empty while nobody knows. See TargetNames.
+    std::vector<IpAddress> resolved;
     // targets.ip and .port, as the site sees them; none when the source does not say.
     std::optional<TargetAddress> real;
     // "http", "https" or "h2c"; empty for tcp and udp.
@@ -112,6 +114,11 @@ struct Target {
     // Pangolin's own health check is on, and what it found last.
     bool health_checked = false;
     TargetHealth health = TargetHealth::unknown;
+
+    // The addresses at which connections to `dialled` are seen.
+    std::vector<IpAddress> dialled_addresses() const {
+        return dialled && dialled->address ? std::vector{*dialled->address} : resolved;
+    }
 
     bool operator==(const Target&) const = default;
 };
