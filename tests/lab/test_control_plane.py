@@ -12,12 +12,10 @@ from collections import Counter
 from pathlib import Path
 
 import harness
-from harness import Exporter, wait_for
-from lab.outside import CONTAINER_LINK, add_container
-from lab.world import World
-from pangolin_server import EXTERNAL, INTEGRATION, INTERNAL, NEXT, Client, PangolinServer, run_newt
+from harness import wait_for
+from pangolin_server import EXTERNAL, INTEGRATION, INTERNAL, NEXT, Client, run_newt
+from pangolin_world import PangolinTest
 
-TAG = "control"
 SECRET = "pl4nted-s3cret-0f-the-test"
 
 # Method, path, the route that it is, and the answers to ask for.
@@ -72,22 +70,13 @@ def by(samples, name: str, *labels: str) -> Counter:
     return counts
 
 
-class ControlPlane(harness.LabTest):
+class ControlPlane(PangolinTest):
+    tag = "control"
+
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.stack = contextlib.ExitStack()
-        cls.addClassCleanup(cls.stack.close)
-        cls.world = cls.stack.enter_context(World(1, TAG))
-        cls.host = cls.world.host.namespace
-        cls.server = PangolinServer(add_container(cls.world), str(CONTAINER_LINK[1].ip))
-        cls.server.start()
-        cls.stack.callback(cls.server.stop)
-        # With a database, that would say which tokens there are.
-        sites = cls.world.state.folder / "sites.yml"
-        cls.world.write_sites_yaml(sites)
-        cls.name_newt(sites)
-        cls.world.wait_connected(30 * harness.SLOWNESS)
+        cls.name_newt(cls.sites_file)
 
     @classmethod
     def name_newt(cls, sites: Path) -> None:
@@ -104,15 +93,7 @@ class ControlPlane(harness.LabTest):
     def setUp(self) -> None:
         self.server.stop()
         self.server.start()
-        self.exporter = Exporter(
-            {
-                "wireguard": {"netns": self.host.name},
-                "metadata": {"sites_file": str(self.world.state.folder / "sites.yml"), "refresh": "1s"},
-            }
-        )
-        self.enterContext(self.exporter)
-        self.exporter.wait_ready()
-        wait_for("Pangolin is observed", lambda: "observing Pangolin" in self.exporter.log())
+        self.exporter = self.start_exporter()
 
     def client(self, port: int, outside: bool) -> Client:
         return self.enterContext(contextlib.closing(Client(self.server, port, self.host if outside else None)))

@@ -12,12 +12,10 @@ import socket
 import struct
 
 import harness
-from harness import Exporter, wait_for
-from lab.outside import CONTAINER_LINK, add_container
-from lab.world import World
+from harness import wait_for
 from pangolin_server import EXTERNAL, INTEGRATION, INTERNAL, NEXT, Client, PangolinServer
+from pangolin_world import PangolinTest
 
-TAG = "attack"
 REQUESTS = 10_000
 MESSAGES = 20_000
 # Allocators keep some; ten thousand paths of a hundred bytes that were kept would be more than a megabyte.
@@ -65,31 +63,11 @@ class ForgedWebSocket:
         self.socket.close()
 
 
-class LabelAttack(harness.LabTest):
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.stack = contextlib.ExitStack()
-        cls.addClassCleanup(cls.stack.close)
-        cls.world = cls.stack.enter_context(World(1, TAG))
-        cls.host = cls.world.host.namespace
-        cls.server = PangolinServer(add_container(cls.world), str(CONTAINER_LINK[1].ip))
-        cls.server.start()
-        cls.stack.callback(cls.server.stop)
-        cls.world.write_sites_yaml(cls.world.state.folder / "sites.yml")
-        cls.world.wait_connected(30 * harness.SLOWNESS)
+class LabelAttack(PangolinTest):
+    tag = "attack"
 
     def setUp(self) -> None:
-        self.exporter = self.enterContext(
-            Exporter(
-                {
-                    "wireguard": {"netns": self.host.name},
-                    "metadata": {"sites_file": str(self.world.state.folder / "sites.yml")},
-                }
-            )
-        )
-        self.exporter.wait_ready()
-        wait_for("Pangolin is observed", lambda: "observing Pangolin" in self.exporter.log())
+        self.exporter = self.start_exporter()
         self.random = random.Random(7)
 
     def resident(self) -> int:

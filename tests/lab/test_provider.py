@@ -4,18 +4,13 @@ itself, and what the server has in its log."""
 
 from __future__ import annotations
 
-import contextlib
-
 import harness
-from harness import Exporter, wait_for
-from lab.outside import CONTAINER_LINK, add_container
+from all_metrics_world import PangolinProvider
+from harness import wait_for
 from lab.traefik import API_PORT, Traefik
 from lab.web_client import samples
-from lab.world import World
-from all_metrics_world import PangolinProvider
-from pangolin_server import PangolinServer
+from pangolin_world import PangolinTest
 
-TAG = "provider"
 POLLS = "/api/v1/traefik-config"
 
 
@@ -28,19 +23,8 @@ def configuration(name: str) -> dict:
     }
 
 
-class Provider(harness.LabTest):
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.stack = contextlib.ExitStack()
-        cls.addClassCleanup(cls.stack.close)
-        cls.world = cls.stack.enter_context(World(1, TAG))
-        cls.host = cls.world.host.namespace
-        cls.server = PangolinServer(add_container(cls.world), str(CONTAINER_LINK[1].ip))
-        cls.server.start()
-        cls.stack.callback(cls.server.stop)
-        cls.world.write_sites_yaml(cls.world.state.folder / "sites.yml")
-        cls.world.wait_connected(30 * harness.SLOWNESS)
+class Provider(PangolinTest):
+    tag = "provider"
 
     def polls(self) -> list[dict]:
         return [each for each in self.server.log()["exchanges"] if each["path"] == POLLS]
@@ -61,16 +45,7 @@ class Provider(harness.LabTest):
         wait_for("Traefik goes by it", lambda: name in self.rule())
 
     def test_polls_and_changes(self) -> None:
-        exporter = self.enterContext(
-            Exporter(
-                {
-                    "wireguard": {"netns": self.host.name},
-                    "metadata": {"sites_file": str(self.world.state.folder / "sites.yml")},
-                }
-            )
-        )
-        exporter.wait_ready()
-        wait_for("Pangolin is observed", lambda: "observing Pangolin" in exporter.log())
+        exporter = self.start_exporter()
         self.traefik = Traefik(self.host, poll="300ms", provider=PangolinProvider(self.server))
         self.stack.callback(self.traefik.stop)
         self.traefik.provider.configuration = configuration("aaa")
