@@ -493,7 +493,7 @@ static __always_inline void http_close(struct http_connection* c, bool is_servic
     if (!outstanding || c->mode != HTTP_MODE_HTTP)
         return;
     if (outstanding == 1 && s->has_end && s->status >= 200 && s->state > HTTP_STATUS &&
-        (s->state == HTTP_UNTIL_NEXT ||
+        (s->state == HTTP_UNTIL_NEXT || s->state == HTTP_UNTIL_CLOSE ||
          (s->state < HTTP_UNTIL_CLOSE && unread > 0 && s->remaining <= (__u64)unread))) {
         http_finish(c, end, is_service, key);
         return;

@@ -27,6 +27,24 @@ std::string read_small_file(const std::string& path, std::size_t limit) {
     return content;
 }
 
+FileSignature FileSignature::of(const struct stat& status) {
+    const auto time_of = [](const timespec& time) {
+        return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+    };
+    return {.device = status.st_dev,
+            .inode = status.st_ino,
+            .size = status.st_size,
+            .modified = time_of(status.st_mtim),
+            .changed = time_of(status.st_ctim)};
+}
+
+std::optional<FileSignature> FileSignature::of(const std::string& path) {
+    struct stat status{};
+    if (::stat(path.c_str(), &status) != 0)
+        return std::nullopt;
+    return of(status);
+}
+
 std::vector<std::string> names_in_folder(const std::string& folder) {
     std::vector<std::string> names;
     std::error_code error;

@@ -14,12 +14,6 @@ constexpr std::string_view scheme = "bearer ";
 // What a token may consist of ends here; a file of gigabytes is a mistake.
 constexpr std::size_t longest = 4096;
 
-bool same_file(const struct stat& a, const struct stat& b) {
-    return a.st_ino == b.st_ino && a.st_dev == b.st_dev && a.st_size == b.st_size &&
-           a.st_mtim.tv_sec == b.st_mtim.tv_sec && a.st_mtim.tv_nsec == b.st_mtim.tv_nsec &&
-           a.st_ctim.tv_sec == b.st_ctim.tv_sec && a.st_ctim.tv_nsec == b.st_ctim.tv_nsec;
-}
-
 std::string_view trimmed(std::string_view text) {
     constexpr std::string_view spaces = " \t\r\n";
     const std::size_t begin = text.find_first_not_of(spaces);
@@ -31,10 +25,10 @@ std::string_view trimmed(std::string_view text) {
 
 Result<void> TokenFile::read() {
     const char* const hint = "metrics.application.otlp.token_file must name a file with one token in it.";
-    struct stat now{};
-    if (::stat(path_.c_str(), &now) != 0)
+    const auto now = FileSignature::of(path_);
+    if (!now)
         return system_failure(errno, path_, hint);
-    if (!token_.empty() && same_file(now, seen_))
+    if (!token_.empty() && *now == seen_)
         return {};
     token_.clear();
     std::ifstream file(path_, std::ios::binary);
@@ -47,7 +41,7 @@ Result<void> TokenFile::read() {
     if (token.empty() || text.size() > longest)
         return failure(path_ + " holds no token", hint);
     token_ = token;
-    seen_ = now;
+    seen_ = *now;
     return {};
 }
 

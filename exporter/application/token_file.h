@@ -1,13 +1,12 @@
 // A bearer token that is kept in a file (RFC 6750).
 #pragma once
 
-#include <sys/stat.h>
-
 #include <optional>
 #include <string>
 #include <string_view>
 
 #include "loader/base/error.h"
+#include "loader/files.h"
 
 namespace pangolin {
 
@@ -25,7 +24,7 @@ class TokenFile {
 
   private:
     std::string path_;
-    struct stat seen_{};
+    FileSignature seen_;
     std::string token_;
 };
 

@@ -13,21 +13,6 @@ namespace {
 namespace asio = boost::asio;
 namespace http = boost::beast::http;
 
-struct stat status_of(const std::string& path) {
-    struct stat status{};
-    if (::stat(path.c_str(), &status) != 0)
-        status = {};
-    return status;
-}
-
-bool same_file(const struct stat& a, const struct stat& b) {
-    const auto key = [](const struct stat& s) {
-        return std::tuple(s.st_ino, s.st_dev, s.st_size, s.st_mtim.tv_sec, s.st_mtim.tv_nsec,
-                          s.st_ctim.tv_sec, s.st_ctim.tv_nsec);
-    };
-    return key(a) == key(b);
-}
-
 bool asks_for_nothing(const WebConfig& config) {
     return !config.tls.enabled() && config.users.empty();
 }
@@ -46,7 +31,7 @@ Result<std::unique_ptr<WebGuard>> WebGuard::open(std::string path, std::function
 
 bool WebGuard::changed() const {
     return std::ranges::any_of(
-        seen_, [](const SeenFile& file) { return !same_file(file.status, status_of(file.path)); });
+        seen_, [](const SeenFile& file) { return file.signature != FileSignature::of(file.path); });
 }
 
 void WebGuard::refresh() {
@@ -60,14 +45,14 @@ void WebGuard::refresh() {
 
 Result<void> WebGuard::load() {
     // Before reading: what changes meanwhile is seen the next time.
-    std::vector<SeenFile> seen{{path_, status_of(path_)}};
+    std::vector<SeenFile> seen{{path_, FileSignature::of(path_)}};
     auto config = read_web_config(path_);
     Result<std::shared_ptr<TlsContext>> tls = nullptr;
     if (config) {
         for (const PemSource* const pem :
              {&config->tls.certificate, &config->tls.key, &config->tls.client_ca})
             if (!pem->file.empty())
-                seen.push_back({pem->file, status_of(pem->file)});
+                seen.push_back({pem->file, FileSignature::of(pem->file)});
         if (config->tls.enabled())
             tls = TlsContext::load(config->tls);
     }

@@ -1,8 +1,6 @@
 // Who may ask, how often, and whether in the clear: --web.config.file in force.
 #pragma once
 
-#include <sys/stat.h>
-
 #include <boost/asio/awaitable.hpp>
 #include <chrono>
 #include <functional>
@@ -17,6 +15,7 @@
 #include "exporter/web_security/tls_context.h"
 #include "exporter/web_security/web_config.h"
 #include "loader/base/error.h"
+#include "loader/files.h"
 
 namespace pangolin {
 
@@ -44,8 +43,8 @@ class WebGuard {
   private:
     struct SeenFile {
         std::string path;
-        // Zeros where it was not there.
-        struct stat status;
+        // None where it was not there.
+        std::optional<FileSignature> signature;
     };
 
     WebGuard(std::string path, std::function<void(bool)> reloaded);

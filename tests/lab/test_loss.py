@@ -141,11 +141,6 @@ class Loss(harness.LabTest):
         backend = http_books.of_backend(entries)
         self.assertEqual(backend.requests, asked, "the backend has what was asked")
         time.sleep(2.5 * harness.SLOWNESS)  # for the exporter to read it
-        found = http_books.of_exporter(exporter, stage.mix)
-        self.assertEqual(found.requests, http_books.folded(backend.requests))
-        self.assertEqual(found.response_bytes, backend.response_bytes, "answers, heads included")
-        self.assertEqual(found.responses, asked.total())
-        self.assertEqual(found.durations.count, asked.total())
         samples = exporter.scrape()
         lost = {
             (having["map"], having["reason"]): value
@@ -154,6 +149,11 @@ class Loss(harness.LabTest):
         }
         self.assertEqual(lost, {})
         self.assertEqual(samples.total("pangolin_exporter_http_opaque_connections_total"), 0)
+        found = http_books.of_exporter(exporter, stage.mix)
+        self.assertEqual(found.requests, http_books.folded(backend.requests))
+        self.assertEqual(found.response_bytes, backend.response_bytes, "answers, heads included")
+        self.assertEqual(found.responses, asked.total())
+        self.assertEqual(found.durations.count, asked.total())
 
 
 if __name__ == "__main__":

@@ -43,10 +43,6 @@ std::string hint_for(int code) {
     return "Check the path and the disk.";
 }
 
-std::chrono::nanoseconds nanoseconds_of(const timespec& time) {
-    return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
-}
-
 bool just_now(std::chrono::nanoseconds modified) {
     const auto now = std::chrono::system_clock::now().time_since_epoch();
     return now - modified < clock_tick && modified - now < clock_tick;
@@ -79,7 +75,7 @@ class AcmeWatcher::Content {
 };
 
 struct AcmeWatcher::Content::Read {
-    Signature signature;
+    FileSignature signature;
     Content content;
 };
 
@@ -94,7 +90,7 @@ Result<AcmeWatcher::Content::Read> AcmeWatcher::Content::read(const std::string&
     if (static_cast<std::size_t>(status.st_size) > largest_acme_file)
         return failure(fmt::format("cannot read {}: it has more than {} MiB", path, largest_acme_file >> 20),
                        "Check metrics.traefik.acme.", EFBIG);
-    Read read{signature_of(status), Content(static_cast<std::size_t>(status.st_size))};
+    Read read{FileSignature::of(status), Content(static_cast<std::size_t>(status.st_size))};
     const std::span<char> bytes = read.content.bytes();
     for (std::size_t done = 0; done < bytes.size();) {
         const ssize_t count = ::read(file.get(), bytes.data() + done, bytes.size() - done);
@@ -105,11 +101,6 @@ Result<AcmeWatcher::Content::Read> AcmeWatcher::Content::read(const std::string&
         done += static_cast<std::size_t>(count);
     }
     return read;
-}
-
-AcmeWatcher::Signature AcmeWatcher::signature_of(const struct stat& status) {
-    return {status.st_dev, status.st_ino, status.st_size, nanoseconds_of(status.st_mtim),
-            nanoseconds_of(status.st_ctim)};
 }
 
 AcmeWatcher::AcmeWatcher(std::string path, CertificateLedger& ledger)
@@ -147,12 +138,12 @@ milliseconds AcmeWatcher::look() {
         const int code = errno;
         return unsettled(system_failure(code, "cannot read " + path_, hint_for(code)).error(), std::nullopt);
     }
-    if (judged_ == signature_of(status))
+    if (judged_ == FileSignature::of(status))
         return look_interval;
     auto read = Content::read(path_);
     if (!read)
-        return unsettled(read.error(), signature_of(status));
-    const Signature signature = read->signature;
+        return unsettled(read.error(), FileSignature::of(status));
+    const FileSignature signature = read->signature;
     if (signature.size == 0) {
         // Traefik's first deed is to make it empty; so it is when a writer has just opened it.
         if (!unsettled_since_)
@@ -176,7 +167,7 @@ milliseconds AcmeWatcher::look() {
     return look_interval;
 }
 
-milliseconds AcmeWatcher::unsettled(const Error& error, const std::optional<Signature>& signature) {
+milliseconds AcmeWatcher::unsettled(const Error& error, const std::optional<FileSignature>& signature) {
     const auto now = Clock::now();
     if (!unsettled_since_)
         unsettled_since_ = now;

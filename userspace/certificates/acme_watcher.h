@@ -1,8 +1,6 @@
 // Follows acme.json while Traefik writes to it.
 #pragma once
 
-#include <sys/stat.h>
-
 #include <chrono>
 #include <mutex>
 #include <optional>
@@ -11,6 +9,7 @@
 #include <vector>
 
 #include "loader/base/error.h"
+#include "loader/files.h"
 #include "userspace/certificates/certificate_ledger.h"
 #include "userspace/folder_watch.h"
 #include "userspace/source_state.h"
@@ -38,31 +37,20 @@ class AcmeWatcher {
     SourceStatus status() const;
 
   private:
-    // What tells one content of the file from another without reading it.
-    struct Signature {
-        dev_t device = 0;
-        ino_t inode = 0;
-        off_t size = 0;
-        std::chrono::nanoseconds modified{};
-        std::chrono::nanoseconds changed{};
-        bool operator==(const Signature&) const = default;
-    };
     class Content;
 
     void run(const std::stop_token& stop);
     // Until when the next look can wait if nothing is heard.
     std::chrono::milliseconds look();
-    std::chrono::milliseconds unsettled(const Error& error, const std::optional<Signature>& signature);
+    std::chrono::milliseconds unsettled(const Error& error, const std::optional<FileSignature>& signature);
     void accept(std::vector<Certificate> certificates, const std::vector<std::string>& problems);
-
-    static Signature signature_of(const struct stat& status);
 
     const std::string path_;
     CertificateLedger& ledger_;
     FolderWatch folder_;
     bool is_watching_ = false;
     // What was last judged, and need not be read again.
-    std::optional<Signature> judged_;
+    std::optional<FileSignature> judged_;
     // Since when the file has been in a state that should pass.
     std::optional<std::chrono::steady_clock::time_point> unsettled_since_;
     bool has_word_ = false;
