@@ -112,12 +112,15 @@ class MixWorld(ResourceWorld):
         self, resource: Resource, *, threads: int, connections: int, seconds: int = 100, requests: int | None = None
     ) -> Load:
         """For so long; or so many requests on each connection of a thread of its own, of which none is cut off."""
-        done = self.visitor.run(
-            [
-                require_program("wrk"), f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency",
-                "-s", str(Path(__file__).with_name("wrk.lua")), "-H", f"Host: {resource.full_domain}",
-                f"http://{TRAEFIK}:{WEB_PORT}/small", *(["--", str(requests)] if requests else []),
-            ],
-            timeout=seconds + 50,
-        )
+        arguments = ["-H", f"Host: {resource.full_domain}", *(["--", str(requests)] if requests else [])]
+        return self._wrk("wrk.lua", threads, connections, seconds, arguments)
+
+    def attack(self, resource: Resource, requests: int) -> Load:
+        """So many invented requests, or a few more (attack.lua)."""
+        return self._wrk("attack.lua", 1, 16, 1500, ["--", resource.full_domain, str(requests)])
+
+    def _wrk(self, script: str, threads: int, connections: int, seconds: int, arguments: list[str]) -> Load:
+        options = [f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s", "--latency"]
+        options += ["-s", str(Path(__file__).with_name(script)), f"http://{TRAEFIK}:{WEB_PORT}/small"]
+        done = self.visitor.run([require_program("wrk"), *options, *arguments], timeout=seconds + 50)
         return Load(**json.loads(done.stdout.splitlines()[-1]))

@@ -10,12 +10,16 @@ import os
 import random
 import socket
 import struct
+from collections import Counter
 
 import harness
-from harness import wait_for
+import http_books
+from harness import Exporter, wait_for
+from mix_world import MixWorld
 from pangolin_server import EXTERNAL, INTEGRATION, INTERNAL, NEXT, Client, PangolinServer
 from pangolin_world import PangolinTest
 
+MILLION = 20_000
 REQUESTS = 10_000
 MESSAGES = 20_000
 # Allocators keep some; ten thousand paths of a hundred bytes that were kept would be more than a megabyte.
@@ -63,20 +67,22 @@ class ForgedWebSocket:
         self.socket.close()
 
 
+def resident(exporter: Exporter) -> int:
+    with open(f"/proc/{exporter.process.pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def series(exporter: Exporter) -> dict[str, int]:
+    samples = exporter.scrape()
+    return {family: sum(1 for _ in samples.select(family)) for family in FAMILIES}
+
+
 class LabelAttack(PangolinTest):
     tag = "attack"
 
     def setUp(self) -> None:
         self.exporter = self.start_exporter()
         self.random = random.Random(7)
-
-    def resident(self) -> int:
-        with open(f"/proc/{self.exporter.process.pid}/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-    def series(self) -> dict[str, int]:
-        samples = self.exporter.scrape()
-        return {family: sum(1 for _ in samples.select(family)) for family in FAMILIES}
 
     def word(self) -> str:
         return "".join(self.random.choices("abcdefghijklmnopqrstuvwxyz0123456789-_", k=self.random.randint(1, 40)))
@@ -113,7 +119,7 @@ class LabelAttack(PangolinTest):
     def test_invented_labels(self) -> None:
         self.invent(400)
         self.forge(100)
-        before, memory = self.series(), self.resident()
+        before, memory = series(self.exporter), resident(self.exporter)
         counted = self.exporter.scrape().total("pangolin_ui_requests_total")
         self.server.stop()
         self.server.start()
@@ -136,11 +142,51 @@ class LabelAttack(PangolinTest):
             return REQUESTS / 2 + MESSAGES + 100 - requests - messages - refused - lost
 
         wait_for("each request and message is counted, or as lost", lambda: missing() <= 0)
-        after = self.series()
+        after = series(self.exporter)
         for family, number in after.items():
             # A route and method that chance did not find before.
             self.assertLessEqual(number, before[family] + 10, family)
-        self.assertLess(self.resident() - memory, GROWTH)
+        self.assertLess(resident(self.exporter) - memory, GROWTH)
+
+
+class AttackedWorld(MixWorld):
+    traefik_settings = None
+
+
+class ThroughTraefik(harness.LabTest):
+    """A million requests to a real Traefik: half of them reach a backend, which has them in its log."""
+
+    def test_a_million_invented_requests(self) -> None:
+        with AttackedWorld("million") as stage:
+            database = stage.world.state.folder / "pangolin/db.sqlite"
+            stage.plan.write_database(database)
+            settings = {
+                "wireguard": {"netns": stage.world.host.namespace.name},
+                "metadata": {"sqlite": str(database), "refresh": "1s"},
+            }
+            with Exporter(settings, folder=database.parent) as exporter:
+                exporter.wait_ready(60)
+                stage.attack(stage.local_fast, 5000)
+                self.settle(stage, exporter)
+                before, memory = series(exporter), resident(exporter)
+                load = stage.attack(stage.local_fast, MILLION)
+                print(load, flush=True)
+                self.assertGreaterEqual(load.requests, MILLION)
+                methods = self.settle(stage, exporter)
+                self.assertGreater(len(methods), 50_000, "methods that the backend had")
+                for family, number in series(exporter).items():
+                    self.assertLessEqual(number, before[family] + 2, family)
+                self.assertLess(resident(exporter) - memory, GROWTH)
+
+    def settle(self, stage: MixWorld, exporter: Exporter) -> Counter:
+        """Until every request that the backend has answered is counted, by the exporter's names of methods."""
+        had = Counter((each.method, each.status) for each in stage.nginxes[stage.local_fast.identity].exchanges())
+        expected = http_books.folded(had)
+        wait_for(
+            "all requests are counted",
+            lambda: http_books.of_exporter(exporter, stage.local_fast).requests == expected,
+        )
+        return Counter(method for method, _ in had)
 
 
 if __name__ == "__main__":
