@@ -107,6 +107,8 @@ struct Configuration {
     std::string state_dir = "/var/lib/pangolin_exporter";
     // Where programs and maps are pinned; empty: they end with the process.
     std::string pin_dir = "/sys/fs/bpf/pangolin_exporter";
+    // Whether privileges and system calls that are not needed are given up at the start.
+    bool confine = true;
     PangolinSettings pangolin;
 };
 

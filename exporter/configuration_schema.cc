@@ -284,6 +284,7 @@ MetricsSection read_metrics_section(YamlMapping metrics, const std::string& fold
     if (!configuration.pin_dir.empty() && !configuration.pin_dir.starts_with('/'))
         metrics.problem("pin_dir", in_quotes(configuration.pin_dir) + " is not an absolute path",
                         "Begin with '/', as in /sys/fs/bpf/pangolin_exporter, or write '' to pin nothing.");
+    metrics.boolean("confine", configuration.confine);
     metrics.finish();
     return section;
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "loader/listening_sockets.h"
+#include "loader/open_files.h"
 #include "loader/process_table.h"
 
 namespace pangolin {

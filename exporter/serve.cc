@@ -14,6 +14,7 @@
 #include "exporter/site_source.h"
 #include "exporter/web_server.h"
 #include "loader/base/number.h"
+#include "loader/confinement.h"
 #include "loader/pangolin_process.h"
 #include "loader/preflight.h"
 #include "userspace/access_log/access_log_monitor.h"
@@ -123,6 +124,20 @@ ApplicationOptions application_options(const Configuration& configuration) {
 
 namespace {
 
+Result<void> give_up_privileges(const Configuration& configuration,
+                                const std::vector<ListenAddress>& listen) {
+    if (!configuration.confine)
+        return {};
+    // Where unprivileged ports begin, unless net.ipv4.ip_unprivileged_port_start says otherwise.
+    constexpr std::uint16_t first_free_port = 1024;
+    const auto is_privileged = [](const ListenAddress& address) {
+        return address.port != 0 && address.port < first_free_port;
+    };
+    const OtlpConfiguration& otlp = configuration.application.otlp;
+    return confine({.privileged_port = std::ranges::any_of(listen, is_privileged) ||
+                                       (otlp.enabled && is_privileged(otlp.listen))});
+}
+
 // Null: switched off, or not possible, which the log says. The rest goes on without it: the port is one that
 // an OpenTelemetry collector may have for good reason.
 std::unique_ptr<OtlpReceiver> start_otlp(const OtlpConfiguration& configuration,
@@ -147,7 +162,12 @@ std::unique_ptr<OtlpReceiver> start_otlp(const OtlpConfiguration& configuration,
 
 int serve(const CommandLine& command_line, const Configuration& configuration) {
     const TerminationSignals signals;
-    if (const auto possible = require_host(); !possible) {
+    const std::vector<ListenAddress> listen = listen_addresses(command_line, configuration);
+    auto possible = require_host();
+    // Nothing of anybody else's has been read yet but the configuration, and no thread been started.
+    if (possible)
+        possible = give_up_privileges(configuration, listen);
+    if (!possible) {
         spdlog::error("{}", possible.error().message());
         return exit_failure;
     }
@@ -169,7 +189,7 @@ int serve(const CommandLine& command_line, const Configuration& configuration) {
         application.observe(*snapshot);
         return snapshot;
     };
-    auto server = WebServer::start({.listen = listen_addresses(command_line, configuration),
+    auto server = WebServer::start({.listen = listen,
                                     .telemetry_path = command_line.telemetry_path,
                                     .config_file = command_line.web_config_file},
                                    {.snapshot = collect,

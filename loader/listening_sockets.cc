@@ -2,12 +2,10 @@
 
 #include <array>
 #include <charconv>
-#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <optional>
 #include <string>
-#include <system_error>
 
 #include "loader/base/number.h"
 #include "loader/process_table.h"
@@ -73,25 +71,6 @@ ListeningSockets listening_sockets(pid_t pid) {
         std::getline(file, line);
         while (std::getline(file, line) && add_line(line, sockets)) {
         }
-    }
-    return sockets;
-}
-
-std::set<ino_t> open_sockets(pid_t pid) {
-    namespace fs = std::filesystem;
-    constexpr std::string_view prefix = "socket:[";
-    std::set<ino_t> sockets;
-    std::error_code error;
-    for (fs::directory_iterator entry(process_path(pid, "fd"), error), end; !error && entry != end;
-         entry.increment(error)) {
-        std::error_code gone;
-        const std::string target = fs::read_symlink(entry->path(), gone).native();
-        if (gone || !target.starts_with(prefix) || !target.ends_with(']'))
-            continue;
-        const std::string_view digits =
-            std::string_view(target).substr(prefix.size(), target.size() - prefix.size() - 1);
-        if (const auto inode = parse_number<ino_t>(digits))
-            sockets.insert(*inode);
     }
     return sockets;
 }

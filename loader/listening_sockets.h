@@ -21,7 +21,4 @@ ListeningSockets listening_sockets(pid_t pid);
 // out.
 void add_listening_sockets(std::string_view table, ListeningSockets& sockets);
 
-// The inodes of all sockets that process `pid` has open.
-std::set<ino_t> open_sockets(pid_t pid);
-
 }  // namespace pangolin

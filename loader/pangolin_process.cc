@@ -9,6 +9,7 @@
 #include "loader/container_lookup.h"
 #include "loader/files.h"
 #include "loader/listening_sockets.h"
+#include "loader/open_files.h"
 #include "loader/process_table.h"
 
 namespace pangolin {

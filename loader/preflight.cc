@@ -66,33 +66,40 @@ struct Capability {
     const char* reason;
     // What its absence means.
     FindingLevel absent;
+    // The capability that includes it (bpf_capable() and perfmon_capable() in include/linux/capability.h).
+    int included_in;
 };
 
-// CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON (bpf_capable() and perfmon_capable() in
-// include/linux/capability.h), so they are not asked for beside it.
 constexpr std::array needed_capabilities{
-    Capability{CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "load programs and enter the namespaces of containers",
-               FindingLevel::fatal},
+    Capability{CAP_BPF, "CAP_BPF", "load programs", FindingLevel::fatal, CAP_SYS_ADMIN},
+    Capability{CAP_PERFMON, "CAP_PERFMON", "load tracing programs", FindingLevel::fatal, CAP_SYS_ADMIN},
     Capability{CAP_NET_ADMIN, "CAP_NET_ADMIN", "attach to interfaces and read WireGuard's peers",
-               FindingLevel::fatal},
+               FindingLevel::fatal, CAP_NET_ADMIN},
+    Capability{CAP_SYS_ADMIN, "CAP_SYS_ADMIN",
+               "enter the namespaces of containers and read the types of modules", FindingLevel::missing,
+               CAP_SYS_ADMIN},
     Capability{CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "find the namespaces of other users' processes",
-               FindingLevel::missing},
-    Capability{CAP_SYSLOG, "CAP_SYSLOG", "tell WireGuard's own drops from others", FindingLevel::missing},
+               FindingLevel::missing, CAP_SYS_PTRACE},
+    Capability{CAP_SYSLOG, "CAP_SYSLOG", "tell WireGuard's own drops from others", FindingLevel::missing,
+               CAP_SYSLOG},
 };
 
 Finding inspect_privileges() {
     const std::uint64_t held = effective_capabilities();
+    const auto holds = [&](int capability) { return (held >> capability & 1) != 0; };
     std::string missing;
     FindingLevel level = FindingLevel::ok;
     for (const Capability& needed : needed_capabilities) {
-        if ((held >> needed.number & 1) != 0)
+        if (holds(needed.number) || holds(needed.included_in))
             continue;
         missing += (missing.empty() ? "" : ", ") + std::string(needed.name) + " (to " + needed.reason + ")";
         level = std::max(level, needed.absent);
     }
     if (missing.empty())
         return {FindingLevel::ok, "privileges", "all capabilities that are needed"};
-    return {level, "privileges", Error{"missing " + missing, "Run as root.", 0}.message()};
+    return {level, "privileges",
+            Error{"missing " + missing, "Run as root, or grant them as the shipped systemd unit does.", 0}
+                .message()};
 }
 
 Finding inspect_programs() {
@@ -152,7 +159,7 @@ std::vector<Finding> inspect_host() {
     ::uname(&system);
     std::vector<Finding> findings{inspect_kernel(system), inspect_privileges()};
     // Without privileges a trial load only repeats that finding.
-    if (findings.back().level == FindingLevel::ok)
+    if (findings.back().level != FindingLevel::fatal)
         findings.push_back(inspect_programs());
     findings.push_back(inspect_tcx(system));
     findings.push_back(inspect_btf());

@@ -21,6 +21,7 @@ zlib1g-dev
 libyaml-cpp-dev
 libmnl-dev
 libc-ares-dev
+libseccomp-dev
 libcli11-dev
 libspdlog-dev
 libfmt-dev
@@ -52,6 +53,7 @@ shellcheck
 clang-format-19
 clang-tidy-19
 libclang-rt-19-dev
+systemd command:systemd-analyze
 '
 # golang-go builds the older wireguard-go that scripts/plain-wireguard-go is about, and fetches a newer Go for
 # Traefik (scripts/traefik).

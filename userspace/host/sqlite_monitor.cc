@@ -9,7 +9,7 @@
 #include <fstream>
 #include <utility>
 
-#include "loader/files.h"
+#include "loader/open_files.h"
 #include "loader/process_table.h"
 
 namespace pangolin {
@@ -35,14 +35,10 @@ std::optional<DatabaseConnections> sqlite_connections(pid_t pid, const std::stri
     struct stat database{};
     if (!process_start_time(pid) || ::stat(path.c_str(), &database) != 0)
         return std::nullopt;
-    const std::string folder = process_path(pid, "fd");
-    std::uint64_t open = 0;
-    for (const std::string& name : names_in_folder(folder)) {
-        struct stat status{};
-        if (::stat((folder + "/" + name).c_str(), &status) == 0 && status.st_dev == database.st_dev &&
-            status.st_ino == database.st_ino)
-            ++open;
-    }
+    const auto open =
+        static_cast<std::uint64_t>(std::ranges::count_if(open_files(pid), [&](const OpenFile& file) {
+            return file.device == database.st_dev && file.inode == database.st_ino;
+        }));
     DatabaseConnections connections;
     connections.active = open > 0 && holds_lock(pid, database) ? 1 : 0;
     connections.idle = open - connections.active;
