@@ -308,6 +308,15 @@ class World:
         for site in self.sites:
             self.dial(site)
 
+    def renew_host(self) -> None:
+        """gerbil's container starts anew, with its old key: another network namespace, in which all is made again."""
+        self.host.interface.delete()
+        self.host.namespace.delete()
+        self.host.namespace.create()
+        for site in self.sites:
+            self._connect_cable(site)
+        self.create_host_interface()
+
     # ---- what Pangolin knows of it
 
     def write_database(self, path: Path | str, schema: str = "1.22.0") -> None:

@@ -76,6 +76,8 @@ class Exporter:
     """
 
     instances = 0
+    # What starts it, in front of its own path.
+    launcher: Sequence[str] = ()
 
     def __init__(self, metrics: dict, arguments: Sequence[str] = (), folder: Path | None = None) -> None:
         self.own_folder = folder is None
@@ -112,6 +114,7 @@ class Exporter:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [
+                    *self.launcher,
                     str(self.program),
                     f"--config.file={configuration}",
                     f"--web.listen-address=127.0.0.1:{self.port}",
