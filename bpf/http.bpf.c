@@ -13,6 +13,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "bpf/gate.bpf.h"
 #include "bpf/http_packet.bpf.h"
 #include "bpf/http_stream.bpf.h"
 #include "bpf/kernel_types.bpf.h"
@@ -231,7 +232,7 @@ int BPF_PROG(http_socket_closed, const struct sock* sk, int old_state, int new_s
     struct http_service* service;
     __u64 cookie;
 
-    if (new_state != BPF_TCP_CLOSE)
+    if (new_state != BPF_TCP_CLOSE || !is_in_force())
         return 0;
     cookie = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
     c = bpf_map_lookup_elem(&http_connections, &cookie);

@@ -76,8 +76,8 @@ struct {
     __uint(max_entries, 1 << 20);
 } http_events SEC(".maps");
 
-/* Drawn when the programs are loaded: hashes say nothing to whoever does not know it. */
-const volatile __u64 http_hash_key = 1;
+/* Drawn by userspace for these maps: hashes say nothing to whoever does not know it. */
+__u64 http_hash_key = 0;
 
 /* FNV-1a with a key in place of its basis. */
 static __always_inline __u64 http_hash(__u64 hash, __u8 c) {

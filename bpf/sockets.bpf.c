@@ -18,6 +18,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "bpf/gate.bpf.h"
 #include "bpf/kernel_types.bpf.h"
 #include "bpf/shared/sockets.h"
 #include "bpf/target_sockets.bpf.h"
@@ -71,6 +72,16 @@ struct {
     __type(key, __u64);
     __type(value, struct dialled_socket);
 } dialled SEC(".maps");
+
+/* Userspace's own: ends that only it knows of, by target index. Here, so that they are kept with the counts.
+ */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, __u64);
+} unseen_ends SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -305,7 +316,7 @@ int BPF_PROG(socket_dials, struct sock* sk, int old_state, int new_state) {
     struct socket_counts* counts;
     __u64 key;
 
-    if (new_state != BPF_TCP_SYN_SENT || sk->sk_protocol != IPPROTO_TCP)
+    if (new_state != BPF_TCP_SYN_SENT || sk->sk_protocol != IPPROTO_TCP || !is_in_force())
         return 0;
     target = target_of(common);
     if (!target)
@@ -335,6 +346,8 @@ int BPF_PROG(socket_state, struct sock* sk, int old_state, int new_state) {
 
     if (new_state != BPF_TCP_ESTABLISHED && new_state != BPF_TCP_CLOSE_WAIT && new_state != BPF_TCP_CLOSE)
         return 0;
+    if (!is_in_force())
+        return 0;
     record = record_of(common);
     if (!record)
         return 0;
@@ -358,7 +371,7 @@ int BPF_PROG(socket_state, struct sock* sk, int old_state, int new_state) {
 /* Before the reset changes anything of the socket. */
 SEC("tp_btf/tcp_receive_reset")
 int BPF_PROG(socket_reset, struct sock* sk) {
-    struct socket_record* record = record_of((const struct sock_common*)sk);
+    struct socket_record* record = is_in_force() ? record_of((const struct sock_common*)sk) : NULL;
 
     if (record)
         record->flags |= SOCKET_WAS_RESET;
@@ -375,7 +388,7 @@ int BPF_PROG(socket_gone, struct sock* sk) {
     struct socket_counts* counts;
     struct socket_record* record;
 
-    if (!key)
+    if (!key || !is_in_force())
         return 0;
     record = record_of(common);
     if (record) {

@@ -83,14 +83,18 @@ std::vector<Finding> inspect_pins(const std::string& pin_dir) {
         return {{FindingLevel::ok, "pins", "metrics.pin_dir is empty: counting ends with the exporter"}};
     const auto namespaces = find_network_namespaces("auto").value_or(std::vector<NetworkNamespace>{});
     std::vector<Finding> findings;
-    for (const PinnedInterface& pinned : list_pinned(pin_dir)) {
-        const auto netns = std::ranges::find_if(
-            namespaces, [&](const NetworkNamespace& each) { return each.id.inode == pinned.netns_inode; });
-        findings.push_back(
-            {FindingLevel::ok, "pins",
-             fmt::format("{}: interface {} in network namespace {}, {}", pinned.folder.path(), pinned.index,
-                         netns != namespaces.end() ? netns->name : "that is gone",
-                         pinned.attached ? "attached" : "not attached any more")});
+    for (const PinnedPrograms& pinned : list_pinned(pin_dir)) {
+        std::string where = "this host";
+        if (const auto& interface = pinned.interface) {
+            const auto netns = std::ranges::find_if(namespaces, [&](const NetworkNamespace& each) {
+                return each.id.inode == interface->netns_inode;
+            });
+            where = fmt::format("interface {} in network namespace {}", interface->index,
+                                netns != namespaces.end() ? netns->name : "that is gone");
+        }
+        findings.push_back({FindingLevel::ok, "pins",
+                            fmt::format("{}: {} of {}, {}", pinned.folder.path(), pinned.name, where,
+                                        pinned.attached ? "attached" : "not attached any more")});
     }
     if (findings.empty())
         findings.push_back({FindingLevel::ok, "pins", "nothing is attached by way of " + pin_dir});

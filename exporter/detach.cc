@@ -18,7 +18,7 @@ int detach(const Configuration& configuration) {
         spdlog::error("{}", detached.error().message());
         return exit_failure;
     }
-    fmt::print("detached from {} interfaces\n", *detached);
+    fmt::print("detached {} sets of programs\n", *detached);
     return exit_success;
 }
 

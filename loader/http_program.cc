@@ -2,7 +2,6 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <fcntl.h>
 #include <sys/random.h>
 
 #include <algorithm>
@@ -18,6 +17,7 @@
 #include "loader/bpf_error.h"
 #include "loader/bpf_map.h"
 #include "loader/cgroup.h"
+#include "loader/pinned_maps.h"
 
 namespace pangolin {
 namespace {
@@ -54,14 +54,9 @@ void configure(http_bpf& skeleton, const HttpProgramOptions& options) {
     bpf_map__set_max_entries(maps.http_service_connections,
                              std::clamp(options.max_connections, 1U, max_service_connections));
     bpf_map__set_max_entries(maps.http_events, options.event_bytes);
-    // Of the kernel's own generator, which is ready long before there are processes (getrandom(2)).
-    if (std::uint64_t key = 0; ::getrandom(&key, sizeof key, 0) == sizeof key)
-        skeleton.rodata->http_hash_key = key | 1;
-    for (bpf_program* const program : {skeleton.progs.http_ingress, skeleton.progs.http_egress})
-        bpf_program__set_autoattach(program, false);
 }
 
-Result<void> load(http_bpf& skeleton) {
+Result<void> load_programs(http_bpf& skeleton) {
     const int error = http_bpf__load(&skeleton);
     if (error == -EACCES || error == -E2BIG || error == -EINVAL)
         return failure(
@@ -95,10 +90,6 @@ void HttpProgram::SkeletonDeleter::operator()(http_bpf* skeleton) const {
     http_bpf__destroy(skeleton);
 }
 
-void HttpProgram::LinkDeleter::operator()(bpf_link* link) const {
-    bpf_link__destroy(link);
-}
-
 void HttpProgram::RingDeleter::operator()(ring_buffer* ring) const {
     ring_buffer__free(ring);
 }
@@ -116,58 +107,90 @@ Result<void> HttpProgram::probe() {
     small.max_targets = 1;
     small.max_connections = 1;
     configure(*skeleton, small);
-    return load(*skeleton);
+    return load_programs(*skeleton);
 }
 
-Result<HttpProgram> HttpProgram::attach(const HttpProgramOptions& options, HttpEventHandler handler) {
+Result<HttpProgram> HttpProgram::load(const HttpProgramOptions& options, HttpEventHandler handler) {
     collect_libbpf_messages();
     HttpProgram program;
+    program.cgroups_ = options.cgroups;
     program.skeleton_.reset(http_bpf__open());
     if (!program.skeleton_)
         return bpf_failure(errno, "cannot open the HTTP BPF object");
     http_bpf& skeleton = *program.skeleton_;
     configure(skeleton, options);
+    auto takeover = Takeover::prepare(skeleton.obj, skeleton.maps.program_gate, options.pins);
+    if (!takeover)
+        return std::unexpected(takeover.error());
+    program.takeover_ = std::move(*takeover);
+    skeleton.rodata->generation = program.takeover_.generation();
     if (const int error =
             options.sockets_fd < 0 ? 0 : bpf_map__reuse_fd(skeleton.maps.sockets, options.sockets_fd);
         error != 0)
         return bpf_failure(-error, "cannot share the sockets of targets with the HTTP programs");
-    if (auto loaded = load(skeleton); !loaded)
+    if (auto loaded = load_programs(skeleton); !loaded)
         return std::unexpected(loaded.error());
+    if (auto pinned = program.takeover_.pin_maps(); !pinned)
+        return std::unexpected(pinned.error());
+    program.draw_hash_key();
+    program.read_lists();
     if (handler) {
         program.handler_ = std::make_unique<HttpEventHandler>(std::move(handler));
-        program.ring_.reset(ring_buffer__new(bpf_map__fd(skeleton.maps.http_events), publish,
-                                             program.handler_.get(), nullptr));
-        if (!program.ring_)
-            return bpf_failure(errno, "cannot read the events of HTTP services");
+        if (auto read = program.read_events(); !read)
+            return std::unexpected(read.error());
     }
-    // First the end of connections, so that none that is seen to begin stays for ever.
-    program.links_.emplace_back(bpf_program__attach(skeleton.progs.http_socket_closed));
-    if (!program.links_.back())
-        return bpf_failure(errno, "cannot attach to inet_sock_set_state");
-    std::vector<std::string> cgroups = options.cgroups;
+    return program;
+}
+
+Result<HttpProgram> HttpProgram::attach(const HttpProgramOptions& options, HttpEventHandler handler) {
+    auto program = load(options, std::move(handler));
+    if (program)
+        if (auto started = program->start(); !started)
+            return std::unexpected(started.error());
+    return program;
+}
+
+Result<void> HttpProgram::start() {
+    std::vector<std::string> cgroups = cgroups_;
     if (cgroups.empty()) {
         auto root = find_cgroup_root();
         if (!root)
             return std::unexpected(root.error());
         cgroups.push_back(std::move(*root));
     }
-    for (const std::string& cgroup : cgroups) {
-        if (auto attached = program.attach_to(cgroup); !attached)
-            return std::unexpected(attached.error());
-    }
-    return program;
+    // First the end of connections, so that none that is seen to begin stays for ever.
+    if (auto attached = takeover_.attach_tracing(); !attached)
+        return attached;
+    if (auto opened = takeover_.open(); !opened)
+        return opened;
+    return takeover_.attach_to_cgroups({skeleton_->progs.http_egress, skeleton_->progs.http_ingress},
+                                       cgroups);
 }
 
-Result<void> HttpProgram::attach_to(const std::string& folder) {
-    const UniqueFd cgroup(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!cgroup)
-        return system_failure(errno, "cannot open " + folder);
-    for (bpf_program* const program : {skeleton_->progs.http_egress, skeleton_->progs.http_ingress}) {
-        links_.emplace_back(bpf_program__attach_cgroup(program, cgroup.get()));
-        if (!links_.back())
-            return bpf_failure(errno, "cannot look at the packets of sockets in " + folder);
-    }
+Result<void> HttpProgram::read_events() {
+    ring_.reset(ring_buffer__new(bpf_map__fd(skeleton_->maps.http_events), publish, handler_.get(), nullptr));
+    if (!ring_)
+        return bpf_failure(errno, "cannot read the events of HTTP services");
     return {};
+}
+
+void HttpProgram::draw_hash_key() {
+    // Of the kernel's own generator, which is ready long before there are processes (getrandom(2)).
+    if (std::uint64_t key = 0;
+        skeleton_->bss->http_hash_key == 0 && ::getrandom(&key, sizeof key, 0) == sizeof key)
+        skeleton_->bss->http_hash_key = key | 1;
+}
+
+// As another process left them.
+void HttpProgram::read_lists() {
+    if (!takeover_.resumes())
+        return;
+    for (const auto& [key, owner] :
+         read_hash<http_host_key, std::uint32_t>(bpf_map__fd(skeleton_->maps.http_hosts)))
+        hosts_.push_back(key);
+    for (const auto& [key, nothing] :
+         read_hash<http_service_key, std::uint32_t>(bpf_map__fd(skeleton_->maps.http_services)))
+        services_.push_back({.netns = key.netns_inode, .port = static_cast<std::uint16_t>(key.port)});
 }
 
 void HttpProgram::set_target_ports(const std::vector<std::uint16_t>& ports) {
@@ -221,28 +244,37 @@ Result<void> HttpProgram::set_services(const std::vector<HttpServerPort>& servic
     return result;
 }
 
-std::vector<HttpRequests> HttpProgram::read_requests() const {
-    std::vector<HttpRequests> result;
-    for (const auto& [key, requests] :
-         read_hash<http_status_key, std::uint64_t>(bpf_map__fd(skeleton_->maps.http_statuses)))
-        result.push_back({key, requests});
-    return result;
+namespace {
+
+HttpCounts read_counts(int requests_fd, int durations_fd, int targets_fd) {
+    HttpCounts counts;
+    for (const auto& [key, requests] : read_hash<http_status_key, std::uint64_t>(requests_fd))
+        counts.requests.push_back({key, requests});
+    for (const auto& [key, histogram] : read_hash<http_duration_key, latency_histogram>(durations_fd))
+        counts.durations.push_back({key, histogram});
+    for (const auto& [target, of_target] : read_hash<std::uint32_t, http_target_counts>(targets_fd))
+        counts.targets.push_back({target, of_target});
+    return counts;
 }
 
-std::vector<HttpDurations> HttpProgram::read_durations() const {
-    std::vector<HttpDurations> result;
-    for (const auto& [key, histogram] :
-         read_hash<http_duration_key, latency_histogram>(bpf_map__fd(skeleton_->maps.http_durations)))
-        result.push_back({key, histogram});
-    return result;
+}  // namespace
+
+HttpCounts HttpProgram::read() const {
+    return read_counts(bpf_map__fd(skeleton_->maps.http_statuses),
+                       bpf_map__fd(skeleton_->maps.http_durations),
+                       bpf_map__fd(skeleton_->maps.http_targets));
 }
 
-std::vector<HttpTargetCounts> HttpProgram::read_targets() const {
-    std::vector<HttpTargetCounts> result;
-    for (const auto& [target, counts] :
-         read_hash<std::uint32_t, http_target_counts>(bpf_map__fd(skeleton_->maps.http_targets)))
-        result.push_back({target, counts});
-    return result;
+HttpCounts HttpProgram::read_pinned(const PinFolder& pins) {
+    const UniqueFd requests =
+        open_pinned_map(pins, "http_statuses", sizeof(http_status_key), sizeof(std::uint64_t));
+    const UniqueFd durations =
+        open_pinned_map(pins, "http_durations", sizeof(http_duration_key), sizeof(latency_histogram));
+    const UniqueFd targets =
+        open_pinned_map(pins, "http_targets", sizeof(std::uint32_t), sizeof(http_target_counts));
+    if (!requests || !durations || !targets)
+        return {};
+    return read_counts(requests.get(), durations.get(), targets.get());
 }
 
 HttpTotals HttpProgram::totals() const {
@@ -257,9 +289,10 @@ HttpTotals HttpProgram::totals() const {
 
 void HttpProgram::forget(const std::vector<std::uint32_t>& targets) {
     const std::set<std::uint32_t> gone(targets.begin(), targets.end());
-    for (const HttpRequests& requests : read_requests()) {
-        if (gone.contains(requests.key.target))
-            bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.http_statuses), &requests.key);
+    const int statuses = bpf_map__fd(skeleton_->maps.http_statuses);
+    for (const auto& [key, requests] : read_hash<http_status_key, std::uint64_t>(statuses)) {
+        if (gone.contains(key.target))
+            bpf_map_delete_elem(statuses, &key);
     }
     for (const std::uint32_t target : gone) {
         for (std::uint32_t method = 0; method < HTTP_METHODS; ++method) {

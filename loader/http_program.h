@@ -7,15 +7,16 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "bpf/shared/http.h"
 #include "loader/base/error.h"
+#include "loader/takeover.h"
 
 struct http_bpf;
-struct bpf_link;
 struct ring_buffer;
 
 namespace pangolin {
@@ -32,6 +33,8 @@ struct HttpProgramOptions {
     std::uint32_t max_connections = 65536;
     // Bytes of events that may wait; a power of two.
     std::uint32_t event_bytes = 1U << 20;
+    // None: nothing outlives the process.
+    std::optional<KeptPins> pins;
 };
 
 // A server's port in a network namespace.
@@ -64,6 +67,13 @@ struct HttpTargetCounts {
     http_target_counts counts{};
 };
 
+// All counts of targets.
+struct HttpCounts {
+    std::vector<HttpRequests> requests;
+    std::vector<HttpDurations> durations;
+    std::vector<HttpTargetCounts> targets;
+};
+
 struct HttpTotals {
     std::uint64_t lost[HTTP_LOSSES]{};
     std::uint64_t opaque[HTTP_OPAQUE_KINDS]{};
@@ -73,14 +83,24 @@ struct HttpTotals {
 // valid during the call.
 using HttpEventHandler = std::function<void(const http_event& event)>;
 
-// One for the whole host. Detaches at its end. Not thread-safe, but consume() may be called by one thread
-// while another reads counts.
+// One for the whole host. Detaches at its end, but what is pinned. Not thread-safe, but consume() may be
+// called by one thread while another reads counts.
 class HttpProgram {
   public:
     // Whether this kernel takes the programs: loads them by way of trial and attaches nothing. Takes as long
     // as the verifier does, about a second.
     static Result<void> probe();
+    // Loads the programs, for new maps or for those of another process, with what it was looking for and the
+    // events that wait. See Takeover::prepare().
+    static Result<HttpProgram> load(const HttpProgramOptions& options, HttpEventHandler handler = {});
+    // Attaches, in the place of the programs of before.
+    Result<void> start();
+    // Both.
     static Result<HttpProgram> attach(const HttpProgramOptions& options, HttpEventHandler handler = {});
+
+    // What another process's programs have counted, or maps that were replaced; empty when it cannot be read.
+    static HttpCounts read_pinned(const PinFolder& pins);
+
     HttpProgram(HttpProgram&&) noexcept;
     HttpProgram& operator=(HttpProgram&&) noexcept;
     ~HttpProgram();
@@ -94,10 +114,8 @@ class HttpProgram {
     // The services whose exchanges are events.
     Result<void> set_services(const std::vector<HttpServerPort>& services);
 
-    // What was counted since the programs were attached. Reads in batches.
-    std::vector<HttpRequests> read_requests() const;
-    std::vector<HttpDurations> read_durations() const;
-    std::vector<HttpTargetCounts> read_targets() const;
+    // What was counted in these maps. Reads in batches.
+    HttpCounts read() const;
     HttpTotals totals() const;
     // A target that is no more; its index must never be used again.
     void forget(const std::vector<std::uint32_t>& targets);
@@ -111,7 +129,9 @@ class HttpProgram {
     int events_fd() const;
 
     // Of programs, to hooks and control groups.
-    std::size_t attachments() const { return links_.size(); }
+    std::size_t attachments() const { return takeover_.attachments(); }
+    Takeover& takeover() { return takeover_; }
+    const Takeover& takeover() const { return takeover_; }
     // Connections that are being looked into.
     std::size_t connections() const;
     // For tests and benchmarks.
@@ -121,18 +141,18 @@ class HttpProgram {
     struct SkeletonDeleter {
         void operator()(http_bpf* skeleton) const;
     };
-    struct LinkDeleter {
-        void operator()(bpf_link* link) const;
-    };
     struct RingDeleter {
         void operator()(ring_buffer* ring) const;
     };
     HttpProgram() = default;
-    Result<void> attach_to(const std::string& cgroup);
+    Result<void> read_events();
+    void draw_hash_key();
+    void read_lists();
 
+    std::vector<std::string> cgroups_;
     // In this order: the ring and the links are of the skeleton.
     std::unique_ptr<http_bpf, SkeletonDeleter> skeleton_;
-    std::vector<std::unique_ptr<bpf_link, LinkDeleter>> links_;
+    Takeover takeover_;
     std::unique_ptr<HttpEventHandler> handler_;
     std::unique_ptr<ring_buffer, RingDeleter> ring_;
     std::vector<HttpServerPort> services_;

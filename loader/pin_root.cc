@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <set>
 #include <utility>
 
 #include "loader/base/number.h"
@@ -43,37 +45,57 @@ bool is_bpf_filesystem(const std::string& path) {
     return ::statfs(path.c_str(), &status) == 0 && static_cast<unsigned long>(status.f_type) == BPF_FS_MAGIC;
 }
 
-// "4026532281-17-3"
-std::optional<PinnedInterface> parse_interface(const PinFolder& folder, const std::string& name) {
-    const std::size_t first = name.find('-');
-    const std::size_t second = name.find('-', first + 1);
-    if (first == std::string::npos || second == std::string::npos)
-        return {};
-    const std::string_view text(name);
-    const auto inode = parse_number<std::uint64_t>(text.substr(0, first));
-    const auto cookie = parse_number<std::uint64_t>(text.substr(first + 1, second - first - 1));
-    const auto index = parse_number<unsigned>(text.substr(second + 1));
-    if (!inode || !cookie || !index)
-        return {};
-    return PinnedInterface{.folder = folder, .netns_inode = *inode, .netns_cookie = *cookie, .index = *index};
+constexpr std::string_view traffic_programs = "traffic";
+
+std::string name_of(const NetworkInterface& interface) {
+    return std::to_string(interface.netns.id.inode) + "-" + std::to_string(interface.netns_cookie) + "-" +
+           std::to_string(interface.index);
 }
 
-// Every generation of every interface and layout.
-std::vector<PinnedInterface> list(const PinFolder& root) {
-    std::vector<PinnedInterface> found;
+// "4026532281-17-3" (the traffic of an interface), "4026532281-17-3-tcp" (more of it), or "sockets".
+PinnedPrograms parse_name(const PinFolder& folder, const std::string& name) {
+    std::array<std::uint64_t, 3> numbers{};
+    std::string_view rest(name);
+    for (std::uint64_t& number : numbers) {
+        const std::size_t end = std::min(rest.find('-'), rest.size());
+        const auto parsed = parse_number<std::uint64_t>(rest.substr(0, end));
+        if (!parsed)
+            return {.folder = folder, .interface = {}, .name = name};
+        number = *parsed;
+        rest.remove_prefix(std::min(end + 1, rest.size()));
+    }
+    return {.folder = folder,
+            .interface = PinnedPrograms::Interface{.netns_inode = numbers[0],
+                                                   .netns_cookie = numbers[1],
+                                                   .index = static_cast<unsigned>(numbers[2])},
+            .name = std::string(rest.empty() ? traffic_programs : rest)};
+}
+
+// Every generation of all programs and layouts.
+std::vector<PinnedPrograms> list(const PinFolder& root) {
+    std::vector<PinnedPrograms> found;
     for (const std::string& layout : root.entries()) {
         if (!layout.starts_with(layout_prefix))
             continue;
-        const PinFolder interfaces = root.below(layout);
-        for (const std::string& name : interfaces.entries()) {
-            const PinFolder generations = interfaces.below(name);
-            for (const std::string& generation : generations.entries()) {
-                if (auto interface = parse_interface(generations.below(generation), name))
-                    found.push_back(std::move(*interface));
-            }
+        const PinFolder programs = root.below(layout);
+        for (const std::string& name : programs.entries()) {
+            for (const std::string& generation : programs.below(name).entries())
+                found.push_back(parse_name(programs.below(name).below(generation), name));
         }
     }
     return found;
+}
+
+std::string_view last_name(const PinFolder& folder) {
+    return std::string_view(folder.path()).substr(folder.path().rfind('/') + 1);
+}
+
+PinFolder above(const PinFolder& folder) {
+    return PinFolder(folder.path().substr(0, folder.path().rfind('/')));
+}
+
+std::uint32_t number_of(const PinFolder& generation) {
+    return parse_number<std::uint32_t>(last_name(generation)).value_or(0);
 }
 
 }  // namespace
@@ -97,9 +119,56 @@ Result<PinRoot> PinRoot::open(const std::string& path) {
 }
 
 PinFolder PinRoot::interface(const NetworkInterface& interface) const {
-    return root_.below(pin_layout)
-        .below(std::to_string(interface.netns.id.inode) + "-" + std::to_string(interface.netns_cookie) + "-" +
-               std::to_string(interface.index));
+    return root_.below(pin_layout).below(name_of(interface));
+}
+
+// Of all layouts, in the order in which they were made.
+std::vector<PinFolder> PinRoot::generations_of(std::string_view name) const {
+    std::vector<PinFolder> found;
+    for (const std::string& layout : root_.entries()) {
+        if (!layout.starts_with(layout_prefix))
+            continue;
+        const PinFolder generations = root_.below(layout).below(name);
+        for (const std::string& generation : generations.entries())
+            found.push_back(generations.below(generation));
+    }
+    std::ranges::stable_sort(found, {}, number_of);
+    return found;
+}
+
+PinFolder PinRoot::next_generation(std::string_view name) const {
+    const std::vector<PinFolder> found = generations_of(name);
+    const std::uint32_t number = found.empty() ? 1 : number_of(found.back()) + 1;
+    return root_.below(pin_layout).below(name).below(std::to_string(number));
+}
+
+KeptPins PinRoot::kept(std::string_view programs, const std::string& written) const {
+    KeptPins pins{.folder = next_generation(programs), .before = generations_of(programs)};
+    const std::uint32_t first = number_of(PinFolder(written));
+    // Those before the written one were credited, and the process ended before it removed them.
+    std::erase_if(pins.before, [&](const PinFolder& each) {
+        const bool is_over = written.empty() || number_of(each) < first;
+        if (is_over)
+            each.remove();
+        return is_over;
+    });
+    if (!pins.before.empty() && above(pins.before.back()).path() == above(pins.folder).path()) {
+        pins.folder = pins.before.back();
+        pins.before.pop_back();
+    }
+    return pins;
+}
+
+KeptPins PinRoot::kept(const NetworkInterface& interface, std::string_view programs,
+                       const std::string& written) const {
+    return kept(name_of(interface) + "-" + std::string(programs), written);
+}
+
+KeptPins PinRoot::renewed(KeptPins pins) const {
+    const PinFolder programs = above(pins.folder);
+    pins.before.push_back(pins.folder);
+    pins.folder = next_generation(last_name(programs));
+    return pins;
 }
 
 std::string PinRoot::path_in_root(const PinFolder& folder) const {
@@ -133,21 +202,23 @@ Result<void> PinRoot::set_epoch(const PinEpoch& epoch) {
 
 std::vector<std::string> PinRoot::generations() const {
     std::vector<std::string> paths;
-    for (const PinnedInterface& each : list(root_))
-        paths.push_back(path_in_root(each.folder));
+    for (const PinnedPrograms& each : list(root_)) {
+        if (each.name == traffic_programs)
+            paths.push_back(path_in_root(each.folder));
+    }
     return paths;
 }
 
-std::vector<PinnedInterface> list_pinned(const std::string& root) {
-    std::vector<PinnedInterface> found = list(PinFolder(root));
-    for (PinnedInterface& each : found)
-        each.attached = NetworkHook::is_attached(each.folder);
+std::vector<PinnedPrograms> list_pinned(const std::string& root) {
+    std::vector<PinnedPrograms> found = list(PinFolder(root));
+    for (PinnedPrograms& each : found)
+        each.attached = each.name == traffic_programs ? NetworkHook::is_attached(each.folder)
+                                                      : Takeover::is_attached(each.folder);
     return found;
 }
 
 void detach_pinned(const PinFolder& generation, const std::vector<NetworkNamespace>& namespaces) {
-    const PinFolder above(generation.path().substr(0, generation.path().rfind('/')));
-    const auto interface = parse_interface(generation, above.path().substr(above.path().rfind('/') + 1));
+    const auto interface = parse_name(generation, std::string(last_name(above(generation)))).interface;
     if (interface) {
         const auto netns = std::ranges::find_if(namespaces, [&](const NetworkNamespace& each) {
             return each.id.inode == interface->netns_inode;
@@ -172,8 +243,8 @@ Result<std::size_t> detach_all(const std::string& root) {
     const auto namespaces = find_network_namespaces("auto");
     if (!namespaces)
         return std::unexpected(namespaces.error());
-    const std::vector<PinnedInterface> found = list(folder);
-    for (const PinnedInterface& each : found)
+    const std::vector<PinnedPrograms> found = list(folder);
+    for (const PinnedPrograms& each : found)
         detach_pinned(each.folder, *namespaces);
     for (const std::string& name : folder.entries()) {
         if (name.starts_with(layout_prefix) || name == epoch_name)
@@ -181,7 +252,10 @@ Result<std::size_t> detach_all(const std::string& root) {
     }
     // As long as nothing of others is in it.
     ::rmdir(root.c_str());
-    return found.size();
+    std::set<std::string> sets;
+    for (const PinnedPrograms& each : found)
+        sets.insert(above(each.folder).path());
+    return sets.size();
 }
 
 }  // namespace pangolin

@@ -12,6 +12,7 @@
 #include "loader/base/unique_fd.h"
 #include "loader/network_interface.h"
 #include "loader/pin_folder.h"
+#include "loader/takeover.h"
 
 namespace pangolin {
 
@@ -38,6 +39,14 @@ class PinRoot {
     // Of an interface; made when something is pinned there. `path_in_root` is PinFolder::path() without the
     // root, as it may be kept in files.
     PinFolder interface(const NetworkInterface& interface) const;
+    // The pins of programs that are replaced as a Takeover does it: of the whole host ("sockets"), or of an
+    // interface. `written` is the folder, as a path in the root, that another process wrote down as the one
+    // that it used last; empty: what there is cannot be understood, and is removed.
+    KeptPins kept(std::string_view programs, const std::string& written) const;
+    KeptPins kept(const NetworkInterface& interface, std::string_view programs,
+                  const std::string& written) const;
+    // A new folder instead of kept().folder, which becomes one of those before.
+    KeptPins renewed(KeptPins pins) const;
     PinFolder folder(std::string_view path_in_root) const { return root_.below(path_in_root); }
     std::string path_in_root(const PinFolder& folder) const;
 
@@ -45,34 +54,45 @@ class PinRoot {
     std::optional<PinEpoch> epoch() const;
     Result<void> set_epoch(const PinEpoch& epoch);
 
-    // Every folder of a generation of programs, of all layouts, as a path in the root.
+    // Every folder of a generation of traffic programs, of all layouts, as a path in the root.
     std::vector<std::string> generations() const;
 
   private:
+    std::vector<PinFolder> generations_of(std::string_view name) const;
+    PinFolder next_generation(std::string_view name) const;
+
     PinFolder root_{""};
     UniqueFd lock_;
     UniqueFd epoch_;
 };
 
-// One interface's pins as they are found, by whomever they were made.
-struct PinnedInterface {
+// Pinned programs as they are found, by whomever they were made.
+struct PinnedPrograms {
+    struct Interface {
+        // Of the namespace, and the interface's index in it.
+        std::uint64_t netns_inode = 0;
+        std::uint64_t netns_cookie = 0;
+        unsigned index = 0;
+    };
+
     PinFolder folder;
-    // Of the namespace, and the interface's index in it.
-    std::uint64_t netns_inode = 0;
-    std::uint64_t netns_cookie = 0;
-    unsigned index = 0;
-    // Whether the interface is there and has our programs.
+    // None: they are of the whole host.
+    std::optional<Interface> interface;
+    // "traffic", "sockets"...
+    std::string name;
+    // Whether what they watch is there and has our programs.
     bool attached = false;
 };
 
 // What is attached below `root`, for people. Takes no lock.
-std::vector<PinnedInterface> list_pinned(const std::string& root);
+std::vector<PinnedPrograms> list_pinned(const std::string& root);
 
 // Detaches what is pinned in a generation's folder and removes it: filters and a qdisc of ours by name of the
 // interface where its namespace still is, links by removing them.
 void detach_pinned(const PinFolder& generation, const std::vector<NetworkNamespace>& namespaces);
 
-// Detaches and removes all that any exporter has pinned below `root`. Returns how many interfaces there were.
+// Detaches and removes all that any exporter has pinned below `root`. Returns how many sets of programs there
+// were: the traffic's of an interface, the sockets'...
 // Fails while an exporter runs on it.
 Result<std::size_t> detach_all(const std::string& root);
 

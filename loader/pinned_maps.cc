@@ -16,13 +16,14 @@ bool is_constant(const bpf_map* map) {
     return bpf_map__is_internal(map) && std::string_view(bpf_map__name(map)).ends_with(".rodata");
 }
 
-bool is_of_kind(const bpf_map* map, int fd) {
+bool is_usable(const bpf_map* map, int fd, PinnedRoom room) {
     bpf_map_info info{};
     std::uint32_t length = sizeof info;
     return bpf_map_get_info_by_fd(fd, &info, &length) == 0 &&
            info.type == static_cast<std::uint32_t>(bpf_map__type(map)) &&
            info.key_size == bpf_map__key_size(map) && info.value_size == bpf_map__value_size(map) &&
-           info.map_flags == bpf_map__map_flags(map);
+           info.map_flags == bpf_map__map_flags(map) &&
+           (room == PinnedRoom::any || info.max_entries >= bpf_map__max_entries(map));
 }
 
 }  // namespace
@@ -38,14 +39,14 @@ Result<void> pin_maps(bpf_object* object, const PinFolder& pins) {
     return {};
 }
 
-Result<bool> reuse_pinned_maps(bpf_object* object, const PinFolder& pins) {
+Result<bool> reuse_pinned_maps(bpf_object* object, const PinFolder& pins, PinnedRoom room) {
     bool all = true;
     bpf_map* map = nullptr;
     bpf_object__for_each_map(map, object) {
         if (is_constant(map))
             continue;
         const UniqueFd pinned = pins.open(bpf_map__name(map));
-        if (!pinned || !is_of_kind(map, pinned.get())) {
+        if (!pinned || !is_usable(map, pinned.get(), room)) {
             all = false;
             continue;
         }
@@ -54,6 +55,17 @@ Result<bool> reuse_pinned_maps(bpf_object* object, const PinFolder& pins) {
                                "cannot use the BPF map '" + std::string(bpf_map__name(map)) + "' again");
     }
     return all;
+}
+
+UniqueFd open_pinned_map(const PinFolder& pins, std::string_view name, std::uint32_t key_size,
+                         std::uint32_t value_size) {
+    UniqueFd map = pins.open(name);
+    bpf_map_info info{};
+    std::uint32_t length = sizeof info;
+    if (map && (bpf_map_get_info_by_fd(map.get(), &info, &length) != 0 || info.key_size != key_size ||
+                info.value_size != value_size))
+        return {};
+    return map;
 }
 
 }  // namespace pangolin

@@ -2,11 +2,9 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <fcntl.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 
 #include "loader/base/unique_fd.h"
@@ -15,6 +13,7 @@
 #include "loader/bpf_map.h"
 #include "loader/cgroup.h"
 #include "loader/kernel_btf.h"
+#include "loader/pinned_maps.h"
 #include "sockets.skel.h"
 
 namespace pangolin {
@@ -36,6 +35,10 @@ socket_service service_of(const std::pair<IpAddress, std::uint16_t>& service) {
     return result;
 }
 
+std::uint32_t inode_of(const NetworkNamespace& netns) {
+    return static_cast<std::uint32_t>(netns.id.inode);
+}
+
 // Mapped addresses are those of IPv4, for the sockets that dial them are.
 IpAddress dialled_address(IpAddress address) {
     if (address.high == 0 && address.low >> 32 == 0xffff)
@@ -43,9 +46,9 @@ IpAddress dialled_address(IpAddress address) {
     return address;
 }
 
-std::array<bpf_link*, 5> links(const sockets_bpf& skeleton) {
-    return {skeleton.links.socket_dials, skeleton.links.socket_state, skeleton.links.socket_reset,
-            skeleton.links.socket_gone, skeleton.links.socket_sample};
+std::pair<IpAddress, std::uint16_t> service_in(const socket_service& key) {
+    return {dialled_address(IpAddress::from_network(IpFamily::v6, key.address)),
+            static_cast<std::uint16_t>(key.port)};
 }
 
 Result<void> configure(sockets_bpf& skeleton, const SocketProgramOptions& options) {
@@ -66,13 +69,12 @@ Result<void> configure(sockets_bpf& skeleton, const SocketProgramOptions& option
             "when they end");
         bpf_program__set_autoload(skeleton.progs.socket_sample, false);
     }
-    for (bpf_program* const program : {skeleton.progs.socket_connect4, skeleton.progs.socket_connect6})
-        bpf_program__set_autoattach(program, false);
     const std::uint32_t targets = std::max(options.max_targets, 1U);
     bpf_map__set_max_entries(skeleton.maps.socket_namespaces, max_namespaces);
     bpf_map__set_max_entries(skeleton.maps.socket_targets, targets);
     bpf_map__set_max_entries(skeleton.maps.socket_services, targets);
     bpf_map__set_max_entries(skeleton.maps.socket_counts, targets);
+    bpf_map__set_max_entries(skeleton.maps.unseen_ends, targets);
     bpf_map__set_max_entries(skeleton.maps.sockets, std::max(options.max_sockets, 1U));
     return {};
 }
@@ -91,43 +93,74 @@ SocketProgram::SocketProgram(SocketProgram&&) noexcept = default;
 SocketProgram& SocketProgram::operator=(SocketProgram&&) noexcept = default;
 SocketProgram::~SocketProgram() = default;
 
-Result<SocketProgram> SocketProgram::attach(const SocketProgramOptions& options) {
+Result<SocketProgram> SocketProgram::load(const SocketProgramOptions& options) {
     collect_libbpf_messages();
     SocketProgram program;
+    program.cgroup_ = options.cgroup;
     program.skeleton_.reset(sockets_bpf__open());
     if (!program.skeleton_)
         return bpf_failure(errno, "cannot open the socket BPF object");
-    if (auto configured = configure(*program.skeleton_, options); !configured)
+    sockets_bpf& skeleton = *program.skeleton_;
+    if (auto configured = configure(skeleton, options); !configured)
         return std::unexpected(configured.error());
-    if (const int error = sockets_bpf__load(program.skeleton_.get()); error != 0)
+    auto takeover = Takeover::prepare(skeleton.obj, skeleton.maps.program_gate, options.pins);
+    if (!takeover)
+        return std::unexpected(takeover.error());
+    program.takeover_ = std::move(*takeover);
+    skeleton.rodata->generation = program.takeover_.generation();
+    if (const int error = sockets_bpf__load(&skeleton); error != 0)
         return bpf_failure(-error, "cannot load the socket BPF programs");
-    if (const int error = sockets_bpf__attach(program.skeleton_.get()); error != 0)
-        return bpf_failure(-error, "cannot attach the socket BPF programs");
-    program.attach_to_cgroup(options);
+    if (auto pinned = program.takeover_.pin_maps(); !pinned)
+        return std::unexpected(pinned.error());
+    program.read_lists();
     return program;
 }
 
-void SocketProgram::attach_to_cgroup(const SocketProgramOptions& options) {
-    const Result<std::string> folder =
-        options.cgroup.empty() ? find_cgroup_root() : Result<std::string>(options.cgroup);
-    if (!folder) {
-        connect_trouble_ = folder.error();
+Result<SocketProgram> SocketProgram::attach(const SocketProgramOptions& options) {
+    auto program = load(options);
+    if (program)
+        if (auto started = program->start(); !started)
+            return std::unexpected(started.error());
+    return program;
+}
+
+Result<void> SocketProgram::start() {
+    bpf_program* const sample = skeleton_->progs.socket_sample;
+    if (bpf_program__autoload(sample)) {
+        sample_link_.reset(bpf_program__attach_iter(sample, nullptr));
+        if (!sample_link_)
+            return bpf_failure(errno, "cannot attach the BPF program that lists TCP sockets");
+    }
+    if (auto attached = takeover_.attach_tracing(); !attached)
+        return attached;
+    if (auto opened = takeover_.open(); !opened)
+        return opened;
+    if (auto attached = attach_to_cgroup(); !attached)
+        connect_trouble_ = attached.error();
+    return {};
+}
+
+Result<void> SocketProgram::attach_to_cgroup() {
+    const Result<std::string> folder = cgroup_.empty() ? find_cgroup_root() : Result<std::string>(cgroup_);
+    if (!folder)
+        return std::unexpected(folder.error());
+    return takeover_.attach_to_cgroups({skeleton_->progs.socket_connect4, skeleton_->progs.socket_connect6},
+                                       {*folder});
+}
+
+// As another process left them.
+void SocketProgram::read_lists() {
+    if (!takeover_.resumes())
         return;
-    }
-    const UniqueFd cgroup(::open(folder->c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!cgroup) {
-        connect_trouble_ = system_failure(errno, "cannot open " + *folder).error();
-        return;
-    }
-    for (bpf_program* const program : {skeleton_->progs.socket_connect4, skeleton_->progs.socket_connect6}) {
-        std::unique_ptr<bpf_link, LinkDeleter> link(bpf_program__attach_cgroup(program, cgroup.get()));
-        if (!link) {
-            connect_trouble_ = bpf_failure(errno, "cannot watch connect() in " + *folder).error();
-            connect_links_.clear();
-            return;
-        }
-        connect_links_.push_back(std::move(link));
-    }
+    for (const auto& [key, value] :
+         read_hash<socket_target_key, socket_target>(bpf_map__fd(skeleton_->maps.socket_targets)))
+        targets_[{service_in(key.service), key.netns}] = {value.index, value.flags};
+    for (const auto& [key, present] :
+         read_hash<socket_service, std::uint32_t>(bpf_map__fd(skeleton_->maps.socket_services)))
+        services_.insert(service_in(key));
+    for (const auto& [netns, present] :
+         read_hash<std::uint32_t, std::uint32_t>(bpf_map__fd(skeleton_->maps.socket_namespaces)))
+        listed_namespaces_.insert(netns);
 }
 
 Result<void> SocketProgram::set_services(const std::map<TargetKey, TargetValue>& targets) {
@@ -196,18 +229,22 @@ Result<void> SocketProgram::set_namespaces(const std::vector<NetworkNamespace>& 
         return std::ranges::find(in, id, &NetworkNamespace::id) != in.end();
     };
     for (const NetworkNamespace& old : namespaces_) {
-        if (has(namespaces, old.id))
-            continue;
-        const auto key = static_cast<std::uint32_t>(old.id.inode);
-        bpf_map_delete_elem(map, &key);
-        left_.push_back(old);
+        if (!has(namespaces, old.id))
+            left_.push_back(old);
     }
+    std::erase_if(listed_namespaces_, [&](std::uint32_t netns) {
+        const bool stays = std::ranges::any_of(
+            namespaces, [&](const NetworkNamespace& each) { return inode_of(each) == netns; });
+        return !stays && bpf_map_delete_elem(map, &netns) == 0;
+    });
     std::erase_if(left_, [&](const NetworkNamespace& old) { return has(namespaces, old.id); });
     constexpr std::uint32_t present = 1;
     Result<void> result;
     for (const NetworkNamespace& netns : namespaces) {
-        const auto key = static_cast<std::uint32_t>(netns.id.inode);
-        if (bpf_map_update_elem(map, &key, &present, BPF_ANY) != 0)
+        const std::uint32_t key = inode_of(netns);
+        if (bpf_map_update_elem(map, &key, &present, BPF_ANY) == 0)
+            listed_namespaces_.insert(key);
+        else
             result = bpf_failure(errno, "cannot count the connections of network namespace " + netns.name);
     }
     namespaces_ = namespaces;
@@ -215,26 +252,33 @@ Result<void> SocketProgram::set_namespaces(const std::vector<NetworkNamespace>& 
 }
 
 Result<void> SocketProgram::sample() {
-    if (skeleton_->links.socket_sample == nullptr)
-        return {};
-    const int link = bpf_link__fd(skeleton_->links.socket_sample);
-    const std::uint32_t number = ++skeleton_->bss->sampling;
     std::vector<NetworkNamespace> namespaces = namespaces_;
     namespaces.insert(namespaces.end(), left_.begin(), left_.end());
+    // Before the first set_namespaces() there may be connections all the same, which another process saw.
+    if (!sample_link_ || namespaces.empty())
+        return {};
+    const int link = bpf_link__fd(sample_link_.get());
+    const std::uint32_t number = ++skeleton_->bss->sampling;
     Result<void> result;
-    if (!namespaces.empty()) {
-        const auto visited = visit_network_namespaces(namespaces, [&](const NetworkNamespace& netns) {
-            // One that cannot be read does not keep the others from it.
-            if (auto sampled = run_iterator(link, "the TCP sockets of " + netns.name); !sampled)
-                result = sampled;
-            return Result<void>();
-        });
-        if (!visited)
-            result = visited;
-    }
+    const auto visited = visit_network_namespaces(namespaces, [&](const NetworkNamespace& netns) {
+        // One that cannot be read does not keep the others from it.
+        if (auto sampled = run_iterator(link, "the TCP sockets of " + netns.name); !sampled)
+            result = sampled;
+        return Result<void>();
+    });
+    if (!visited)
+        result = visited;
     if (result && number % samplings_per_look == 0)
         forget_stale();
     return result;
+}
+
+void SocketProgram::count_unseen(std::uint32_t index) {
+    const int map = bpf_map__fd(skeleton_->maps.unseen_ends);
+    std::uint64_t ends = 0;
+    bpf_map_lookup_elem(map, &index, &ends);
+    ++ends;
+    bpf_map_update_elem(map, &index, &ends, BPF_ANY);
 }
 
 void SocketProgram::forget_stale() {
@@ -245,7 +289,7 @@ void SocketProgram::forget_stale() {
         if (now - record.sampling < samplings_to_be_seen) {
             in_use.insert(record.netns);
         } else if (bpf_map_delete_elem(map, &key) == 0 && (record.flags & SOCKET_ESTABLISHED) != 0) {
-            ++unseen_[record.target];
+            count_unseen(record.target);
         }
     }
     std::erase_if(left_, [&](const NetworkNamespace& netns) {
@@ -253,25 +297,41 @@ void SocketProgram::forget_stale() {
     });
 }
 
-std::vector<TargetSocketCounts> SocketProgram::read() const {
+namespace {
+
+std::vector<TargetSocketCounts> read_counts(int counts_fd, int unseen_fd) {
+    const auto unseen = read_hash<std::uint32_t, std::uint64_t>(unseen_fd);
     std::vector<TargetSocketCounts> result;
-    for (const auto& [index, counts] :
-         read_hash<std::uint32_t, socket_counts>(bpf_map__fd(skeleton_->maps.socket_counts))) {
+    for (const auto& [index, counts] : read_hash<std::uint32_t, socket_counts>(counts_fd)) {
         result.push_back({index, counts});
-        if (const auto unseen = unseen_.find(index); unseen != unseen_.end())
-            result.back().counts.ends[SOCKET_END_UNSEEN] += unseen->second;
+        for (const auto& [of, ends] : unseen)
+            result.back().counts.ends[SOCKET_END_UNSEEN] += of == index ? ends : 0;
     }
     return result;
 }
 
+}  // namespace
+
+std::vector<TargetSocketCounts> SocketProgram::read() const {
+    return read_counts(bpf_map__fd(skeleton_->maps.socket_counts), bpf_map__fd(skeleton_->maps.unseen_ends));
+}
+
+std::vector<TargetSocketCounts> SocketProgram::read_pinned(const PinFolder& pins) {
+    const UniqueFd counts =
+        open_pinned_map(pins, "socket_counts", sizeof(std::uint32_t), sizeof(socket_counts));
+    const UniqueFd unseen =
+        open_pinned_map(pins, "unseen_ends", sizeof(std::uint32_t), sizeof(std::uint64_t));
+    return counts && unseen ? read_counts(counts.get(), unseen.get()) : std::vector<TargetSocketCounts>{};
+}
+
 std::optional<socket_counts> SocketProgram::take(std::uint32_t index) {
     auto counts = take_element<socket_counts>(bpf_map__fd(skeleton_->maps.socket_counts), index);
-    const auto unseen = unseen_.extract(index);
-    if (unseen.empty())
+    const auto unseen = take_element<std::uint64_t>(bpf_map__fd(skeleton_->maps.unseen_ends), index);
+    if (!unseen)
         return counts;
     if (!counts)
         counts.emplace();
-    counts->ends[SOCKET_END_UNSEEN] += unseen.mapped();
+    counts->ends[SOCKET_END_UNSEEN] += *unseen;
     return counts;
 }
 
@@ -284,9 +344,7 @@ SocketLosses SocketProgram::lost() const {
 }
 
 std::size_t SocketProgram::attachments() const {
-    return connect_links_.size() +
-           static_cast<std::size_t>(std::ranges::count_if(
-               links(*skeleton_), [](const bpf_link* link) { return link != nullptr; }));
+    return takeover_.attachments() + (sample_link_ ? 1 : 0);
 }
 
 int SocketProgram::sockets_fd() const {

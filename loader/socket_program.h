@@ -15,6 +15,7 @@
 #include "loader/base/error.h"
 #include "loader/base/ip_prefix.h"
 #include "loader/network_namespace.h"
+#include "loader/takeover.h"
 
 struct sockets_bpf;
 struct bpf_link;
@@ -65,14 +66,26 @@ struct SocketProgramOptions {
     std::uint32_t max_sockets = 1U << 18;
     // Folder of the control group whose processes' connect() is watched; empty for the cgroup-v2 root.
     std::string cgroup;
+    // None: nothing outlives the process.
+    std::optional<KeptPins> pins;
 };
 
-// One for the whole host. Detaches at its end. Not thread-safe.
+// One for the whole host. Detaches at its end, but what is pinned. Not thread-safe.
 class SocketProgram {
   public:
-    // Counts nothing until there are namespaces and targets. Without cgroup v2 it works too, but connections
-    // for which the host has no route are not seen: why is in connect_trouble().
+    // Loads the programs, for new maps or for those of another process, with their targets and namespaces.
+    // See Takeover::prepare().
+    static Result<SocketProgram> load(const SocketProgramOptions& options);
+    // Attaches, in the place of the programs of before. Counts nothing until there are namespaces and
+    // targets. Without cgroup v2 it works too, but connections for which the host has no route are not seen:
+    // why is in connect_trouble().
+    Result<void> start();
+    // Both.
     static Result<SocketProgram> attach(const SocketProgramOptions& options = {});
+
+    // What another process's programs have counted, or maps that were replaced; empty when it cannot be read.
+    static std::vector<TargetSocketCounts> read_pinned(const PinFolder& pins);
+
     SocketProgram(SocketProgram&&) noexcept;
     SocketProgram& operator=(SocketProgram&&) noexcept;
     SocketProgram(const SocketProgram&) = delete;
@@ -106,6 +119,8 @@ class SocketProgram {
     int sockets_fd() const;
     // Elements of it now.
     std::size_t sockets() const;
+    Takeover& takeover() { return takeover_; }
+    const Takeover& takeover() const { return takeover_; }
 
   private:
     struct SkeletonDeleter {
@@ -123,20 +138,24 @@ class SocketProgram {
     using TargetValue = std::pair<std::uint32_t, std::uint32_t>;  // index, flags
 
     SocketProgram() = default;
-    void attach_to_cgroup(const SocketProgramOptions& options);
+    void read_lists();
+    Result<void> attach_to_cgroup();
     Result<void> set_services(const std::map<TargetKey, TargetValue>& targets);
+    void count_unseen(std::uint32_t index);
     void forget_stale();
 
+    std::string cgroup_;
     std::unique_ptr<sockets_bpf, SkeletonDeleter> skeleton_;
-    std::vector<std::unique_ptr<bpf_link, LinkDeleter>> connect_links_;
+    Takeover takeover_;
+    std::unique_ptr<bpf_link, LinkDeleter> sample_link_;
     std::optional<Error> connect_trouble_;
+    // What the kernel's lists hold.
     std::map<TargetKey, TargetValue> targets_;
     std::set<Service> services_;
+    std::set<std::uint32_t> listed_namespaces_;
     std::vector<NetworkNamespace> namespaces_;
     // Left out by set_namespaces(), but connections may still be there.
     std::vector<NetworkNamespace> left_;
-    // Ends that only userspace knows of, by index.
-    std::map<std::uint32_t, std::uint64_t> unseen_;
     std::uint64_t targets_full_ = 0;
 };
 

@@ -85,6 +85,7 @@ Collector::~Collector() {
     metadata_thread_.request_stop();
     wake_.notify_all();
     // Before the members that the threads use.
+    sockets_.http().stop();
     if (poll_thread_.joinable())
         poll_thread_.join();
     if (metadata_thread_.joinable())
@@ -117,12 +118,13 @@ void Collector::start() {
 }
 
 void Collector::attach_sockets() {
-    sockets_.attach(options_.http);
+    sockets_.attach(options_.http, keeping());
     sockets_.sites_changed(sites_->directory());
-    if (!sockets_.http().observes_control_plane() || kept_control_plane_.empty())
-        return;
-    ArchiveReader reader(kept_control_plane_);
-    sockets_.http().restore(reader);
+    if (sockets_.http().observes_control_plane() && !kept_control_plane_.empty()) {
+        ArchiveReader reader(kept_control_plane_);
+        sockets_.http().restore(reader);
+    }
+    sockets_.http().start();
 }
 
 bool Collector::wait(const std::stop_token& stop, std::chrono::nanoseconds time, const bool& wake_up) {
@@ -297,7 +299,7 @@ void Collector::poll() {
     backend_checks_.apply();
     ledger_.end_poll(now.steady);
     update_states(reads);
-    if (!ended_programs_.empty() ||
+    if (!ended_programs_.empty() || sockets_.has_final() ||
         std::ranges::any_of(monitors_, [](const auto& each) { return each->has_final(); }))
         write_state(WriteReason::change);
     else if (options_.persistence && options_.persistence->due())

@@ -42,6 +42,7 @@ void Collector::restore() {
     if (!content)
         return;
     std::vector<InterfaceState> interfaces;
+    SocketState sockets;
     std::string boot;
     ArchiveReader reader(*content);
     const bool complete = reader.blocks([&](std::uint32_t number, ArchiveReader& block) {
@@ -53,6 +54,8 @@ void Collector::restore() {
             restore_part(block);
         else if (kind == StateBlock::interface)
             block(interfaces.emplace_back());
+        else if (kind == StateBlock::sockets)
+            block(sockets);
         else if (kind != StateBlock::tunnel_readings || boot == boot_id())
             read_ledger_block(kind, block, ledger_);
     });
@@ -62,6 +65,8 @@ void Collector::restore() {
     }
     if (boot != boot_id())
         return;
+    if (options_.persistence->pins_understood())
+        sockets_.restore(sockets, ledger_);
     for (const InterfaceState& state : interfaces) {
         for (const PeerState& peer : state.peers) {
             if (peer.reported)
@@ -140,7 +145,11 @@ void Collector::write_state(WriteReason reason) {
         ArchiveWriter writer;
         writer.block(static_cast<std::uint32_t>(StateBlock::boot),
                      [](ArchiveWriter& block) { block(boot_id()); });
-        write_ledger(writer, ledger_, sites_read_ ? sites_->directory().get() : nullptr);
+        const SocketState sockets = sockets_.state();
+        write_ledger(writer, ledger_, sites_read_ ? sites_->directory().get() : nullptr, sockets.targets);
+        if (!sockets.pins.empty() || !sockets.http.pins.empty())
+            writer.block(static_cast<std::uint32_t>(StateBlock::sockets),
+                         [&](ArchiveWriter& block) { block(sockets); });
         write_parts(writer);
         const auto write = [&](const std::unique_ptr<InterfaceMonitor>& monitor) {
             // Those that are ended are being removed from the list.
@@ -157,6 +166,7 @@ void Collector::write_state(WriteReason reason) {
         if (monitor)
             monitor->forget_written();
     }
+    sockets_.forget_written();
     for (TrafficProgram& program : ended_programs_)
         program.unpin();
     ended_programs_.clear();

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 namespace pangolin {
@@ -20,24 +21,69 @@ void erase_target(Map& map, std::uint32_t index) {
 
 }  // namespace
 
-void HttpMonitor::attach(const HttpOptions& options, int sockets_fd, std::uint32_t max_targets) {
-    if (!options.enabled)
+void HttpMonitor::restore(HttpState state) {
+    kept_.restore(std::move(state.pins));
+    requests_ = std::move(state.requests);
+    durations_ = std::move(state.durations);
+    targets_ = std::move(state.targets);
+}
+
+HttpState HttpMonitor::state() const {
+    return {.pins = kept_.written(), .requests = requests_, .durations = durations_, .targets = targets_};
+}
+
+Result<HttpProgram> HttpMonitor::start_program(const HttpProgramOptions& options,
+                                               const HttpEventHandler& handler, const MonitorKeeping& keeping,
+                                               const SocketAccounting& accounting) {
+    const auto load = [&](const std::optional<KeptPins>& pins) {
+        HttpProgramOptions with_pins = options;
+        with_pins.pins = pins;
+        return HttpProgram::load(with_pins, handler);
+    };
+    return kept_.start<HttpProgram>(
+        keeping, load, [&](const PinFolder& pins) { credit(HttpProgram::read_pinned(pins), accounting); },
+        [this] { restart(); });
+}
+
+void HttpMonitor::attach(const HttpOptions& options, int sockets_fd, std::uint32_t max_targets,
+                         const MonitorKeeping& keeping, const SocketAccounting& accounting) {
+    if (!options.enabled) {
+        kept_.end(
+            keeping, [&](const PinFolder& pins) { credit(HttpProgram::read_pinned(pins), accounting); },
+            [this] { restart(); });
         return;
+    }
     HttpProgramOptions of_program;
     of_program.sockets_fd = sockets_fd;
     of_program.cgroups = options.cgroups;
     of_program.max_targets = max_targets;
     auto control_plane = std::make_unique<ControlPlane>(
         options.pangolin ? options.pangolin : std::make_shared<PangolinProcessFinder>(PangolinPorts{}));
-    auto program = HttpProgram::attach(
-        of_program, [handler = control_plane.get()](const http_event& event) { handler->handle(event); });
+    auto program = start_program(
+        of_program, [handler = control_plane.get()](const http_event& event) { handler->handle(event); },
+        keeping, accounting);
     if (!program) {
         spdlog::warn("HTTP is not observed: {}", program.error().message());
         return;
     }
     program_ = std::move(*program);
     control_plane_ = std::move(control_plane);
-    control_plane_->start(*program_);
+}
+
+void HttpMonitor::start() {
+    if (control_plane_)
+        control_plane_->start(*program_);
+}
+
+void HttpMonitor::stop() {
+    if (control_plane_)
+        control_plane_->stop();
+}
+
+void HttpMonitor::restart() {
+    requests_.clear();
+    durations_.clear();
+    targets_.clear();
 }
 
 void HttpMonitor::sites_changed(const std::shared_ptr<const SiteDirectory>& directory) {
@@ -46,15 +92,12 @@ void HttpMonitor::sites_changed(const std::shared_ptr<const SiteDirectory>& dire
 }
 
 void HttpMonitor::credit(const SocketAccounting& accounting) {
-    if (!program_)
-        return;
-    credit_requests(accounting);
-    credit_durations(accounting);
-    credit_targets(accounting);
+    if (program_)
+        credit(program_->read(), accounting);
 }
 
-void HttpMonitor::credit_requests(const SocketAccounting& accounting) {
-    for (const HttpRequests& each : program_->read_requests()) {
+void HttpMonitor::credit(const HttpCounts& counts, const SocketAccounting& accounting) {
+    for (const HttpRequests& each : counts.requests) {
         const auto accounts = accounting.accounts_of(each.key.target);
         if (!accounts)
             continue;
@@ -63,10 +106,7 @@ void HttpMonitor::credit_requests(const SocketAccounting& accounting) {
         accounts->target->http.add_requests(each.key.method, each.key.status, each.requests - before);
         before = each.requests;
     }
-}
-
-void HttpMonitor::credit_durations(const SocketAccounting& accounting) {
-    for (const HttpDurations& each : program_->read_durations()) {
+    for (const HttpDurations& each : counts.durations) {
         const auto accounts = accounting.accounts_of(each.key.target);
         if (!accounts)
             continue;
@@ -75,10 +115,11 @@ void HttpMonitor::credit_durations(const SocketAccounting& accounting) {
         accounts->target->http.durations[method].add_growth(each.histogram, before);
         before = each.histogram;
     }
+    credit_targets(counts, accounting);
 }
 
-void HttpMonitor::credit_targets(const SocketAccounting& accounting) {
-    for (const HttpTargetCounts& each : program_->read_targets()) {
+void HttpMonitor::credit_targets(const HttpCounts& counts, const SocketAccounting& accounting) {
+    for (const HttpTargetCounts& each : counts.targets) {
         const auto accounts = accounting.accounts_of(each.target);
         if (!accounts)
             continue;
@@ -103,15 +144,35 @@ void HttpMonitor::follow(const SocketAccounting& accounting) {
         spdlog::warn("HTTP: {}", set.error().message());
 }
 
-void HttpMonitor::forget(const std::vector<std::uint32_t>& indexes) {
-    if (!program_ || indexes.empty())
-        return;
-    program_->forget(indexes);
+void HttpMonitor::retire(const std::vector<std::uint32_t>& indexes) {
     for (const std::uint32_t index : indexes) {
         erase_target(requests_, index);
         erase_target(durations_, index);
         targets_.erase(index);
     }
+}
+
+void HttpMonitor::forget(const std::vector<std::uint32_t>& indexes) {
+    if (program_ && !indexes.empty())
+        program_->forget(indexes);
+}
+
+void HttpMonitor::forget_unknown(const SocketAccounting& accounting) {
+    if (!program_)
+        return;
+    std::set<std::uint32_t> unknown;
+    const auto look_at = [&](std::uint32_t target) {
+        if (!accounting.knows(target))
+            unknown.insert(target);
+    };
+    const HttpCounts counts = program_->read();
+    for (const HttpRequests& each : counts.requests)
+        look_at(each.key.target);
+    for (const HttpDurations& each : counts.durations)
+        look_at(each.key.target);
+    for (const HttpTargetCounts& each : counts.targets)
+        look_at(each.target);
+    forget({unknown.begin(), unknown.end()});
 }
 
 void HttpMonitor::describe(Snapshot& snapshot) const {

@@ -2,16 +2,15 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "loader/base/error.h"
-#include "loader/pin_root.h"
 #include "loader/traffic_program.h"
 #include "loader/wireguard_interface.h"
+#include "userspace/keeping.h"
 #include "userspace/ledger.h"
 #include "userspace/peer_table.h"
 #include "userspace/site_index.h"
@@ -27,15 +26,6 @@ namespace pangolin {
 struct MonitorLimits {
     std::uint32_t max_peers = 16384;
     std::uint32_t max_targets = 65536;
-};
-
-// How a monitor outlives its process.
-struct MonitorKeeping {
-    // Null: its programs and maps end with it.
-    const PinRoot* pins = nullptr;
-    // Writes the state of all monitors down and calls forget_written() of them: before something comes into
-    // use.
-    std::function<void()> write_state = [] {};
 };
 
 // Detaches at its end, unless its programs are pinned. Not thread-safe. Holds a socket in the interface's

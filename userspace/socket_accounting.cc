@@ -98,6 +98,47 @@ void SocketAccounting::list(const TargetIndex& index, const DialledTarget& each,
     }
 }
 
+void SocketAccounting::restore(const SocketState& state, Ledger& ledger) {
+    for (const SocketTargetState& written : state.targets) {
+        const auto target = targets_.try_emplace(Key{written.dialled, written.netns, written.host}).first;
+        Watched& watched = target->second;
+        watched.index = written.index;
+        watched.credited = written.credited;
+        watched.resource = &ledger.resources.of(written.site_id, written.resource_id);
+        watched.target = &ledger.resources.target(written.site_id, written.resource_id, written.backend);
+        watched.backend = &ledger.resources.backend(written.site_id, written.backend);
+        watched.local_site = written.is_local ? &ledger.sites.of(written.site_id).traffic : nullptr;
+        watched.raw_tcp = written.raw_tcp;
+        watched.http = written.http;
+        by_index_.insert_or_assign(written.index, target);
+    }
+    next_index_ = state.next_index;
+}
+
+void SocketAccounting::save(SocketState& state) const {
+    state.next_index = next_index_;
+    state.targets.reserve(targets_.size());
+    for (const auto& [key, watched] : targets_) {
+        const TargetLabels& labels = *watched.target->labels;
+        state.targets.push_back({.index = watched.index,
+                                 .dialled = key.dialled,
+                                 .netns = key.netns,
+                                 .host = key.host,
+                                 .credited = watched.credited,
+                                 .site_id = labels.site_id,
+                                 .resource_id = labels.resource_id,
+                                 .backend = labels.backend,
+                                 .is_local = watched.local_site != nullptr,
+                                 .raw_tcp = watched.raw_tcp,
+                                 .http = watched.http});
+    }
+}
+
+void SocketAccounting::restart() {
+    for (auto& [key, watched] : targets_)
+        watched.credited = {};
+}
+
 std::vector<std::uint16_t> SocketAccounting::http_ports() const {
     std::vector<std::uint16_t> ports;
     for (const auto& [key, watched] : targets_) {
@@ -132,7 +173,7 @@ void SocketAccounting::credit(Watched& watched, const socket_counts& now,
     const auto grown = [](auto now_value, auto& before) {
         return now_value - std::exchange(before, now_value);
     };
-    Counts growth;
+    ConnectionCounts growth;
     growth.established = grown(now.established, watched.credited.established);
     growth.found = grown(now.found, watched.credited.found);
     for (int failure = 0; failure < SOCKET_FAILURES; ++failure)
@@ -192,13 +233,10 @@ std::vector<std::uint32_t> SocketAccounting::finished(std::chrono::steady_clock:
     return result;
 }
 
-void SocketAccounting::retire(std::uint32_t index, const std::optional<socket_counts>& last,
-                              std::chrono::steady_clock::time_point now) {
+void SocketAccounting::retire(std::uint32_t index) {
     const auto watched = by_index_.find(index);
     if (watched == by_index_.end())
         return;
-    if (last)
-        credit(watched->second->second, *last, now);
     targets_.erase(watched->second);
     by_index_.erase(watched);
 }

@@ -14,6 +14,7 @@
 #include "loader/http_program.h"
 #include "loader/socket_program.h"
 #include "userspace/ledger.h"
+#include "userspace/state/socket_state.h"
 #include "userspace/target_index.h"
 #include "userspace/wireguard/key.h"
 
@@ -41,14 +42,20 @@ class SocketAccounting {
     std::vector<SocketTarget> follow(const TargetIndex& index, std::span<const Tunnels> tunnels,
                                      Ledger& ledger);
 
+    // Puts targets where they were in another process: before the first follow().
+    void restore(const SocketState& state, Ledger& ledger);
+    // Fills `state`, but what is not this class's.
+    void save(SocketState& state) const;
+    // The counts of all targets begin anew at zero.
+    void restart();
+
     // Once a poll. `counts` are SocketProgram::read().
     void credit(std::span<const TargetSocketCounts> counts, std::chrono::steady_clock::time_point now);
 
     // Indexes of targets that are gone for so long that attempts to connect have ended, too, and have no
-    // connections: to be passed to SocketProgram::take() and its answer to retire().
+    // connections: to be retired, and their counts forgotten.
     std::vector<std::uint32_t> finished(std::chrono::steady_clock::time_point now) const;
-    void retire(std::uint32_t index, const std::optional<socket_counts>& last,
-                std::chrono::steady_clock::time_point now);
+    void retire(std::uint32_t index);
 
     // Whose a target is.
     struct Accounts {
@@ -57,6 +64,9 @@ class SocketAccounting {
         BackendAccount* backend = nullptr;
     };
     std::optional<Accounts> accounts_of(std::uint32_t index) const;
+    bool knows(std::uint32_t index) const { return by_index_.contains(index); }
+    // Changes with each new target.
+    std::uint32_t next_index() const { return next_index_; }
 
     // Of HTTP targets, those included that are gone and may still have connections.
     std::vector<std::uint16_t> http_ports() const;
@@ -77,19 +87,12 @@ class SocketAccounting {
         std::string host{};
         auto operator<=>(const Key&) const = default;
     };
-    struct Counts {
-        std::uint64_t established = 0;
-        std::uint64_t found = 0;
-        std::uint64_t failures[SOCKET_FAILURES] = {};
-        std::uint64_t ends[SOCKET_ENDS] = {};
-        std::uint64_t bytes[TRAFFIC_DIRECTIONS] = {};
-    };
     struct Watched {
         // Never another one's: connections keep it.
         std::uint32_t index = 0;
         std::uint64_t listing = 0;
         // Part of the counts that is in the ledger already.
-        Counts credited;
+        ConnectionCounts credited;
         std::uint64_t live = 0;
         // None while it is listed.
         std::optional<std::chrono::steady_clock::time_point> gone_since;

@@ -7,19 +7,64 @@
 
 namespace pangolin {
 
-void SocketMonitor::attach(const HttpOptions& http) {
-    SocketProgramOptions options;
-    options.max_targets = max_targets_;
-    auto program = SocketProgram::attach(options);
+void SocketMonitor::restore(const SocketState& state, Ledger& ledger) {
+    kept_.restore(state.pins);
+    accounting_.restore(state, ledger);
+    http_.restore(state.http);
+}
+
+SocketState SocketMonitor::state() const {
+    SocketState state;
+    accounting_.save(state);
+    state.pins = kept_.written();
+    state.http = http_.state();
+    return state;
+}
+
+Result<SocketProgram> SocketMonitor::start_program() {
+    const auto load = [&](const std::optional<KeptPins>& pins) {
+        SocketProgramOptions options;
+        options.max_targets = max_targets_;
+        options.pins = pins;
+        return SocketProgram::load(options);
+    };
+    const auto credit = [&](const PinFolder& pins) {
+        accounting_.credit(SocketProgram::read_pinned(pins), std::chrono::steady_clock::now());
+    };
+    return kept_.start<SocketProgram>(keeping_, load, credit, [&] { accounting_.restart(); });
+}
+
+void SocketMonitor::attach(const HttpOptions& http, const MonitorKeeping& keeping) {
+    keeping_ = keeping;
+    auto program = start_program();
     if (!program) {
         spdlog::warn("no connections to targets: {}", program.error().message());
-        http_.attach(http, -1, max_targets_);
+        http_.attach(http, -1, max_targets_, keeping_, accounting_);
         return;
     }
     program_ = std::move(*program);
     if (const auto& trouble = program_->connect_trouble())
         spdlog::warn("connections for which there is no route are not seen: {}", trouble->message());
-    http_.attach(http, program_->sockets_fd(), max_targets_);
+    http_.attach(http, program_->sockets_fd(), max_targets_, keeping_, accounting_);
+    forget_unknown();
+}
+
+// What nobody has was credited, and the other process ended before it forgot it.
+void SocketMonitor::forget_unknown() {
+    for (const TargetSocketCounts& each : program_->read()) {
+        if (!accounting_.knows(each.index))
+            program_->take(each.index);
+    }
+    http_.forget_unknown(accounting_);
+}
+
+void SocketMonitor::forget_written() {
+    if (program_) {
+        for (const std::uint32_t index : retired_)
+            program_->take(index);
+    }
+    http_.forget(retired_);
+    retired_.clear();
 }
 
 void SocketMonitor::poll(const SiteIndex* sites, const std::vector<CountedTunnels>& tunnels, Ledger& ledger,
@@ -34,8 +79,9 @@ void SocketMonitor::poll(const SiteIndex* sites, const std::vector<CountedTunnel
     http_.credit(accounting_);
     const std::vector<std::uint32_t> finished = accounting_.finished(now);
     for (const std::uint32_t index : finished)
-        accounting_.retire(index, program_->take(index), now);
-    http_.forget(finished);
+        accounting_.retire(index);
+    http_.retire(finished);
+    retired_.insert(retired_.end(), finished.begin(), finished.end());
     if (sites != nullptr)
         follow(*sites, tunnels, ledger);
     follow_namespaces(tunnels);
@@ -53,7 +99,10 @@ void SocketMonitor::follow(const SiteIndex& sites, const std::vector<CountedTunn
         return;
     directory_ = sites.directory();
     tunnels_ = std::move(now);
+    const std::uint32_t known = accounting_.next_index();
     const std::vector<SocketTarget> targets = accounting_.follow(sites.targets(), tunnels_, ledger);
+    if (accounting_.next_index() != known)
+        keeping_.write_state();
     http_.follow(accounting_);
     warn_once(program_->set_targets(targets));
 }

@@ -11,10 +11,12 @@
 #include "loader/network_namespace.h"
 #include "loader/socket_program.h"
 #include "userspace/http_monitor.h"
+#include "userspace/keeping.h"
 #include "userspace/ledger.h"
 #include "userspace/site_index.h"
 #include "userspace/snapshot.h"
 #include "userspace/socket_accounting.h"
+#include "userspace/state/socket_state.h"
 
 namespace pangolin {
 
@@ -24,13 +26,22 @@ struct CountedTunnels {
     NetworkNamespace netns;
 };
 
-// Detaches at its end. A host that cannot watch sockets is logged, and all else goes on. Not thread-safe.
+// Detaches at its end, but what is pinned. A host that cannot watch sockets is logged, and all else goes on.
+// Not thread-safe.
 class SocketMonitor {
   public:
     explicit SocketMonitor(std::uint32_t max_targets) : max_targets_(max_targets), accounting_(max_targets) {}
 
-    // Before it nothing is watched.
-    void attach(const HttpOptions& http);
+    // What another process has written down; before attach().
+    void restore(const SocketState& state, Ledger& ledger);
+    // To be written down at any moment between two calls of this class, and in write_state().
+    SocketState state() const;
+    // Whether something was credited for good that is to be forgotten once it is written down.
+    bool has_final() const { return !retired_.empty(); }
+    void forget_written();
+
+    // Before it nothing is watched. Goes on where the other process was.
+    void attach(const HttpOptions& http, const MonitorKeeping& keeping);
 
     // The directory that holds from now on; after attach().
     void sites_changed(const std::shared_ptr<const SiteDirectory>& directory) {
@@ -54,11 +65,15 @@ class SocketMonitor {
     void describe(Snapshot& snapshot) const;
 
   private:
+    Result<SocketProgram> start_program();
+    void forget_unknown();
     void follow(const SiteIndex& sites, const std::vector<CountedTunnels>& tunnels, Ledger& ledger);
     void follow_namespaces(const std::vector<CountedTunnels>& tunnels);
     void warn_once(const Result<void>& result);
 
     std::uint32_t max_targets_;
+    MonitorKeeping keeping_;
+    KeptPrograms kept_{"sockets"};
     std::optional<SocketProgram> program_;
     SocketAccounting accounting_;
     HttpMonitor http_;
@@ -67,6 +82,8 @@ class SocketMonitor {
     std::shared_ptr<const SiteDirectory> directory_;
     std::vector<Tunnels> tunnels_;
     std::vector<NetworkNamespace> namespaces_;
+    // Targets whose counts are to be forgotten.
+    std::vector<std::uint32_t> retired_;
     // Of the last time, so that it is logged once.
     std::string trouble_;
 };

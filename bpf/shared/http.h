@@ -156,7 +156,7 @@ enum {
  * POST .../badger/verify-session, and of statuses 400 to 499 (Pangolin's `message`), and whom a request is
  * about: "host" and "method" in the body of POST .../badger/verify-session, "newtId" in that of POST
  * .../newt/get-token. Texts are not terminated and may be cut. Of tokens nothing is copied but 64 bits of a
- * hash, whose key is drawn when the programs are loaded.
+ * hash, whose key is drawn with the maps.
  */
 struct http_exchange {
     struct http_event event;

@@ -4,7 +4,7 @@
  * TCP connections that this host's reverse proxy makes to targets.
  *
  * A target is an address and port as the proxy dials it. Userspace gives it an index, which stays the same
- * for as long as the exporter runs; several addresses may share one. A connection belongs to the index that
+ * for as long as the counts are kept; several addresses may share one. A connection belongs to the index that
  * its address had when it was dialled (or found), whatever becomes of the address later.
  */
 #ifndef PANGOLIN_BPF_SHARED_SOCKETS_H

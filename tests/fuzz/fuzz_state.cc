@@ -4,6 +4,7 @@
 
 #include "userspace/state/interface_state.h"
 #include "userspace/state/ledger_state.h"
+#include "userspace/state/socket_state.h"
 #include "userspace/state/state_file.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -15,8 +16,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     static_cast<void>(reader.blocks([&](std::uint32_t kind, ArchiveReader& block) {
         if (read_ledger_block(static_cast<StateBlock>(kind), block, ledger))
             return;
+        ArchiveReader again = block;
         InterfaceState interface;
         block(interface);
+        SocketState sockets;
+        again(sockets);
     }));
     ArchiveWriter writer;
     write_ledger(writer, ledger);

@@ -132,7 +132,8 @@ class HttpProgramTest : public testing::Test {
 
     std::map<std::pair<int, int>, std::uint64_t> requests() const {
         std::map<std::pair<int, int>, std::uint64_t> result;
-        for (const HttpRequests& count : program_->read_requests()) {
+        const HttpCounts counts = program_->read();
+        for (const HttpRequests& count : counts.requests) {
             EXPECT_EQ(count.key.target, index);
             result[{count.key.method, count.key.status}] = count.requests;
         }
@@ -140,7 +141,7 @@ class HttpProgramTest : public testing::Test {
     }
 
     http_target_counts counts() const {
-        const auto all = program_->read_targets();
+        const auto all = program_->read().targets;
         return all.empty() ? http_target_counts{} : all.front().counts;
     }
 
@@ -243,7 +244,7 @@ TEST_F(HttpProgramTest, CountsWebSocketsWhileTheyAreOpen) {
     EXPECT_EQ(counts().open_requests, 0);
     pair.close();
     EXPECT_EQ(counts().open_websockets, 0);
-    EXPECT_TRUE(program_->read_durations().empty());
+    EXPECT_TRUE(program_->read().durations.empty());
     expect_nothing_lost();
 }
 
@@ -255,7 +256,8 @@ TEST_F(HttpProgramTest, TellsTargetsAtOneAddressApartByHost) {
     ASSERT_TRUE(program_->set_hosts({{.target = index, .name = "Other.Example", .owner = other}}));
     const auto ask_for = [](const std::string& fields) { return "GET / HTTP/1.1\r\n" + fields + "\r\n"; };
     const auto open_of = [&](std::uint32_t target) {
-        for (const HttpTargetCounts& each : program_->read_targets())
+        const HttpCounts counts = program_->read();
+        for (const HttpTargetCounts& each : counts.targets)
             if (each.target == target)
                 return std::pair(each.counts.open_requests, each.counts.open_websockets);
         return std::pair(__s64{0}, __s64{0});
@@ -313,10 +315,11 @@ TEST_F(HttpProgramTest, TellsTargetsAtOneAddressApartByHost) {
     expected[{index, HTTP_METHOD_GET, HTTP_STATUS_NONE}] = 1;
     expected[{other, HTTP_METHOD_GET, HTTP_STATUS_NONE}] = 1;
     OwnedRequests found;
-    for (const HttpRequests& each : program_->read_requests())
+    const HttpCounts counts = program_->read();
+    for (const HttpRequests& each : counts.requests)
         found[{each.key.target, each.key.method, each.key.status}] = each.requests;
     EXPECT_EQ(found, expected);
-    for (const HttpTargetCounts& each : program_->read_targets()) {
+    for (const HttpTargetCounts& each : counts.targets) {
         EXPECT_EQ(each.counts.aborted, 1U) << each.target;
         EXPECT_EQ(each.counts.open_requests, 0) << each.target;
     }

@@ -17,7 +17,7 @@ from accounts import host_end, site_end
 from lab.backends import Echo
 from lab.namespace import Namespace
 from lab.outside import CONTAINER_LINK, add_container
-from lab.resources import Plan, Resource, Target
+from lab.resources import Place, Plan, Resource, Target
 from lab.world import World
 from newt import Newt, newt_program
 from resource_world import exchange, nft, rule
@@ -51,6 +51,7 @@ class DirectWorld:
             self.dead = plan.tcp("Dead", 15434, newt.target(NOTHING))
             self.rejected = plan.tcp("Rejected", 15435, newt.target(REJECTED))
             self.local = plan.tcp("Local", 15436, local.target(ECHO, CONTAINER))
+            self.add_resources(newt, local)
             self._keep(Echo(site.namespace, tcp=[f"127.0.0.1:{ECHO}"], udp=[f"127.0.0.1:{DATAGRAMS}"]))
             self.local_echo = self._keep(Echo(self.container, tcp=[f"{CONTAINER}:{ECHO}"]))
             relays = [
@@ -65,6 +66,9 @@ class DirectWorld:
             nft(site.namespace, f"tcp dport {port} reject with icmp type host-unreachable")
             self.stack = self.stack.pop_all()
         return self
+
+    def add_resources(self, newt: Place, local: Place) -> None:
+        """Those of a derived world, with what is behind them."""
 
     def _keep(self, closes):
         return self.stack.enter_context(contextlib.closing(closes))

@@ -70,8 +70,8 @@ class Host {
             read.push_back({index, each});
         accounting.credit(read, now);
         for (const std::uint32_t index : accounting.finished(now)) {
-            const auto taken = counts.extract(index);
-            accounting.retire(index, taken ? std::optional(taken.mapped()) : std::nullopt, now);
+            counts.erase(index);
+            accounting.retire(index);
         }
         ledger.end_poll(now);
     }

@@ -74,6 +74,14 @@ void ControlPlane::run(HttpProgram& program, const std::stop_token& stop) {
             spdlog::error("unexpected: {}", exception.what());
         }
     }
+    if (const auto erased = erase_events(program); !erased)
+        spdlog::debug("{}", erased.error().message());
+}
+
+void ControlPlane::stop() {
+    thread_.request_stop();
+    if (thread_.joinable())
+        thread_.join();
 }
 
 Result<void> ControlPlane::wait_for_events(HttpProgram& program) {

@@ -35,6 +35,8 @@ class ControlPlane {
     // Looks for Pangolin and starts the thread, which alone sets the program's services and consumes its
     // events from then on. `program` must outlive this.
     void start(HttpProgram& program);
+    // No event is taken any more; what was is in no memory but the counts.
+    void stop();
 
     void sites_changed(const std::shared_ptr<const SiteDirectory>& directory);
     // Adds the counts, and the source "pangolin": up while there is a Pangolin whose events can be read.
@@ -52,8 +54,8 @@ class ControlPlane {
     // Used by start() and then by the thread alone.
     std::shared_ptr<PangolinProcessFinder> finder_;
     std::optional<PangolinProcess> pangolin_;
-    // Events were consumed that still stand in the ring.
-    bool has_consumed_ = false;
+    // Events were consumed that still stand in the ring; another process's may do so.
+    bool has_consumed_ = true;
 
     mutable std::mutex mutex_;
     ControlAccounts accounts_;

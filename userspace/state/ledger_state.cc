@@ -71,7 +71,12 @@ struct LiveAccounts {
     // Keeps what the labels point into.
     std::vector<std::string> backends;
 
-    explicit LiveAccounts(const SiteDirectory& directory) {
+    LiveAccounts(const SiteDirectory& directory, std::span<const SocketTargetState> watched) {
+        for (const SocketTargetState& target : watched) {
+            of_targets.insert({target.site_id, target.resource_id});
+            of_targets.insert({target.site_id, target.resource_id, target.backend});
+            of_targets.insert({target.backend, target.site_id});
+        }
         backends.reserve(directory.targets.size());
         for (const Target& target : directory.targets) {
             const std::string_view site_id =
@@ -138,10 +143,11 @@ void read_resources(StateBlock kind, ArchiveReader& reader, ResourceLedger& ledg
 
 }  // namespace
 
-void write_ledger(ArchiveWriter& writer, Ledger& ledger, const SiteDirectory* directory) {
+void write_ledger(ArchiveWriter& writer, Ledger& ledger, const SiteDirectory* directory,
+                  std::span<const SocketTargetState> watched) {
     std::optional<LiveAccounts> live;
     if (directory != nullptr)
-        live.emplace(*directory);
+        live.emplace(*directory, watched);
     ledger.sites.for_each([&](const SiteAccount& account) {
         write_account(writer, StateBlock::site, account, std::string(account.site_id));
     });

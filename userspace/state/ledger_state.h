@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "userspace/ledger.h"
 #include "userspace/metadata/site_directory.h"
 #include "userspace/state/archive.h"
+#include "userspace/state/socket_state.h"
 
 namespace pangolin {
 
@@ -22,12 +24,15 @@ enum class StateBlock : std::uint32_t {
     part = 8,
     // The kernel's name of its boot: WireGuard's counters begin anew with the next one.
     boot = 9,
+    sockets = 10,
 };
 
 // All totals, and what decides whether a site has come back. Readings of peers that are watched are theirs,
 // and come with their interface. `directory` is null as long as it is not known; otherwise resources,
-// backends and clients that it does not have any more are left out: their series end with the process.
-void write_ledger(ArchiveWriter& writer, Ledger& ledger, const SiteDirectory* directory = nullptr);
+// backends and clients that it does not have any more are left out, but those of `watched`, which may
+// still have connections: their series end with the process.
+void write_ledger(ArchiveWriter& writer, Ledger& ledger, const SiteDirectory* directory = nullptr,
+                  std::span<const SocketTargetState> watched = {});
 
 // Reads a block of write_ledger() into an empty ledger; false for a block of another kind.
 bool read_ledger_block(StateBlock kind, ArchiveReader& reader, Ledger& ledger);

@@ -1,0 +1,79 @@
+// Programs of one BPF object in the place of those that another process has left attached: every event is
+// counted once, by the ones or by the others.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "loader/base/error.h"
+#include "loader/pin_folder.h"
+
+struct bpf_link;
+struct bpf_map;
+struct bpf_object;
+struct bpf_program;
+
+namespace pangolin {
+
+// Where the maps and links of an object are that outlive the process.
+struct KeptPins {
+    // Empty, or with maps that are to be used on.
+    PinFolder folder;
+    // Other maps of programs that are to be replaced, the last ones at the end.
+    std::vector<PinFolder> before;
+};
+
+// A program of a control group is replaced in its link. One of a tracepoint or a function is attached beside
+// the one of before and begins to count when that one ends, at open(): it has to ask is_in_force()
+// (bpf/gate.bpf.h) first. Detaches at its end, but what is pinned. Not thread-safe.
+class Takeover {
+  public:
+    Takeover() = default;
+
+    // For an object that is sized and not loaded yet, with `gate` as its map of that name: makes it use what
+    // is pinned in its folder. None: nothing outlives the process. ESTALE as the error's code: the maps there
+    // are not those of this object, or have not as much room as it asks for.
+    static Result<Takeover> prepare(bpf_object* object, bpf_map* gate, const std::optional<KeptPins>& pins);
+
+    // To be the programs' constant before they are loaded.
+    std::uint32_t generation() const { return generation_; }
+    // Whether the maps are those of another process.
+    bool resumes() const { return resumes_; }
+
+    // The object is loaded: keeps its maps.
+    Result<void> pin_maps();
+    // Attaches the object's programs of tracepoints (tp_btf), of functions (fentry, fexit) and of none else.
+    Result<void> attach_tracing();
+    // From now on these programs count, and those of before do not.
+    Result<void> open();
+    // After open(), for all of them: the object's programs of control groups that are in none of `folders`
+    // any more are detached there.
+    Result<void> attach_to_cgroups(const std::vector<bpf_program*>& programs,
+                                   const std::vector<std::string>& folders);
+
+    std::size_t attachments() const { return links_.size(); }
+    // Whether programs are attached by way of what is pinned in `pins`.
+    static bool is_attached(const PinFolder& pins);
+
+  private:
+    struct LinkDeleter {
+        void operator()(bpf_link* link) const;
+    };
+    using Link = std::unique_ptr<bpf_link, LinkDeleter>;
+
+    Result<void> use_pinned();
+    Result<Link> link_to_cgroup(bpf_program* program, const std::string& folder, const std::string& name);
+
+    bpf_object* object_ = nullptr;
+    bpf_map* gate_map_ = nullptr;
+    std::optional<KeptPins> pins_;
+    std::uint32_t generation_ = 1;
+    bool resumes_ = false;
+    std::vector<Link> links_;
+};
+
+}  // namespace pangolin
