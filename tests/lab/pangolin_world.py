@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 import harness
-from harness import Exporter, wait_for
+from harness import wait_for
 from lab.namespace import Namespace
 from lab.outside import CONTAINER_LINK, add_container
 from lab.world import World
@@ -37,13 +37,13 @@ class PangolinTest(harness.LabTest):
         cls.world.write_sites_yaml(cls.sites_file)
         cls.world.wait_connected(30 * harness.SLOWNESS)
 
-    def start_exporter(self, **options: object) -> Exporter:
+    def start_exporter(self, **options: object) -> harness.Exporter:
         """It observes Pangolin when this returns; stopped after the test."""
         settings = {
             "wireguard": {"netns": self.host.name},
             "metadata": {"sites_file": str(self.sites_file), "refresh": "1s"},
         }
-        exporter = self.enterContext(Exporter(settings, **options))
+        exporter = self.enterContext(harness.Exporter(settings, **options))
         exporter.wait_ready()
         wait_for("Pangolin is observed", lambda: "observing Pangolin" in exporter.log())
         return exporter

@@ -104,7 +104,7 @@ class SeesPangolin(test_control_plane.ControlPlane):
     @classmethod
     def setUpClass(cls) -> None:
         cls.enterClassContext(mock.patch.object(Interface, "socket_user", service.USER))
-        cls.enterClassContext(mock.patch.object(test_control_plane, "Exporter", service.Service))
+        cls.enterClassContext(mock.patch.object(harness, "Exporter", service.Service))
         super().setUpClass()
         cls.world.state.folder.chmod(0o755)
 
