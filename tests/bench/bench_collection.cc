@@ -1,5 +1,5 @@
 // What a scrape costs on a host with 10,000 peers, and on one with 1,000 sites and 5,000 targets: collection
-// (WireGuard's peers, kernel counters, join) and text.
+// (WireGuard's peers, kernel counters, join; with `state=on` also the state file) and text.
 //
 // The peers are those of a real interface in a network namespace of the benchmark's own: the kernel's
 // WireGuard where the host has it, else wireguard-go, whose own work is not in the figures. Every site has
@@ -36,6 +36,24 @@ constexpr int scrapes = 21;
 struct Scale {
     std::uint32_t sites = 0;
     std::uint32_t targets = 0;
+    // Totals are written down before each scrape is answered.
+    bool with_state = false;
+};
+
+// Removed at its end.
+class Folder {
+  public:
+    Folder() : path_(fmt::format("/tmp/pangolin_exporter-bench.{}", ::getpid())) {
+        std::filesystem::create_directory(path_);
+    }
+    Folder(const Folder&) = delete;
+    Folder& operator=(const Folder&) = delete;
+    ~Folder() { std::filesystem::remove_all(path_); }
+
+    const std::string& path() const { return path_; }
+
+  private:
+    std::string path_;
 };
 
 std::uint32_t tunnel_address(std::uint32_t peer) {
@@ -187,6 +205,15 @@ void measure(const Scale& scale) {
     options.netns = fmt::format("pid:{}", ::getpid());
     options.interfaces = {interface.name()};
     options.sites = std::make_unique<GeneratedSites>(scale);
+    const Folder folder;
+    if (scale.with_state) {
+        auto persistence = Persistence::open({.state_dir = folder.path(), .pin_dir = ""});
+        if (!persistence) {
+            fmt::print(stderr, "{}\n", persistence.error().message());
+            std::exit(1);
+        }
+        options.persistence = std::move(*persistence);
+    }
     Collector collector(std::move(options));
     collector.start();
     send_to_all(scale.sites);
@@ -207,11 +234,12 @@ void measure(const Scale& scale) {
         collections.push_back(collected - begin);
     }
     fmt::print(
-        "bench=collection peers={} targets={} text_mib={:.1f} collection_cpu_ms={:.1f} "
+        "bench=collection peers={} targets={} state={} text_mib={:.1f} collection_cpu_ms={:.1f} "
         "text_cpu_ms={:.1f} "
         "sum_cpu_ms={:.1f} resident_mib={:.1f}\n",
-        scale.sites, scale.targets, static_cast<double>(bytes) / (1024.0 * 1024.0), median(collections),
-        median(texts), median(collections) + median(texts), resident_mib());
+        scale.sites, scale.targets, scale.with_state ? "on" : "off",
+        static_cast<double>(bytes) / (1024.0 * 1024.0), median(collections), median(texts),
+        median(collections) + median(texts), resident_mib());
 }
 
 }  // namespace
@@ -223,7 +251,9 @@ int main() {
         fmt::print(stderr, "cannot make a network namespace (HINT: Run as root.)\n");
         return 1;
     }
-    pangolin::bench::measure({.sites = 10'000, .targets = 0});
-    pangolin::bench::measure({.sites = 1'000, .targets = 5'000});
+    for (const bool with_state : {false, true}) {
+        pangolin::bench::measure({.sites = 10'000, .targets = 0, .with_state = with_state});
+        pangolin::bench::measure({.sites = 1'000, .targets = 5'000, .with_state = with_state});
+    }
     return 0;
 }
