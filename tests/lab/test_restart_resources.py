@@ -89,7 +89,7 @@ class RestartOfResources(ResourceTest):
             for method, path, body, _ in MIX:
                 self.ask(connection, method, path, body)
 
-    def fail(self, times: int) -> None:
+    def fail_to_connect(self, times: int) -> None:
         """To connect: refused, no route, and closed before a byte by a newt without a target."""
         stage = self.stage
         for _ in range(times):
@@ -154,7 +154,7 @@ class RestartOfResources(ResourceTest):
                 self.ask_all(kept, 2)
                 with contextlib.closing(self.connect()) as another:
                     self.ask_all(another)
-                self.fail(3)
+                self.fail_to_connect(3)
                 self.echo(echo, 70_000)
                 stream = opened.enter_context(stage.dial(stage.stream))
                 exchange(stream, b"one that stays")
@@ -189,7 +189,7 @@ class RestartOfResources(ResourceTest):
         def echo_and_fail() -> None:
             with self.stage.dial(self.stage.local) as made:
                 self.echo(made, 5_000)
-            self.fail(1)
+            self.fail_to_connect(1)
 
         workers = [
             threading.Thread(target=work, args=(act,))
@@ -227,7 +227,7 @@ class RestartOfResources(ResourceTest):
                 for program in builds:
                     self.exporter.stop(detach=False)
                     self.ask_all(kept)
-                    self.fail(1)
+                    self.fail_to_connect(1)
                     self.exporter.program = program
                     self.exporter.start()
                     self.exporter.wait_ready(60)
