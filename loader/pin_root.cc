@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <unistd.h>
 
@@ -250,8 +251,10 @@ Result<std::size_t> detach_all(const std::string& root) {
         if (name.starts_with(layout_prefix) || name == epoch_name)
             folder.remove(name);
     }
-    // As long as nothing of others is in it.
-    ::rmdir(root.c_str());
+    // As long as nothing of others is in it, and it was not made for another user's exporter.
+    struct stat status{};
+    if (::stat(root.c_str(), &status) == 0 && status.st_uid == ::geteuid())
+        ::rmdir(root.c_str());
     std::set<std::string> sets;
     for (const PinnedPrograms& each : found)
         sets.insert(above(each.folder).path());

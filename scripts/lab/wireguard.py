@@ -74,9 +74,6 @@ def refuse_used_socket(path: Path) -> None:
 class Interface:
     """One WireGuard interface. `process` is its wireguard-go, None for the kernel's."""
 
-    # Who may ask a wireguard-go, besides root.
-    socket_user: int | None = None
-
     def __init__(self, namespace: Namespace, name: str, implementation: Implementation, state: State) -> None:
         self.namespace = namespace
         self.name = name
@@ -128,8 +125,6 @@ class Interface:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise LabError(f"{program} did not start: {log.read_text(errors='replace').strip()[-600:]}")
             time.sleep(0.02)
-        if self.socket_user is not None:
-            os.chown(socket_path, self.socket_user, -1)
 
     def exists(self) -> bool:
         return run(["ip", "-n", self.namespace.name, "link", "show", self.name], check=False).returncode == 0

@@ -12,7 +12,6 @@ import test_control_plane
 import traffic
 from accounts import exporter_book, stage
 from harness import Exporter, wait_for
-from lab.wireguard import Interface
 from lab.world import World
 from readings import NeverBackwards
 from test_lifecycle import pairs, wait_counting
@@ -21,6 +20,8 @@ TAG = "least"
 # linux/capability.h
 NUMBERS = {"net_admin": 12, "sys_ptrace": 19, "sys_admin": 21, "perfmon": 38, "bpf": 39}
 SECCOMP_FILTER = "2"
+# All namespaces are looked into, those of the sites as well.
+GERBILS = {"interfaces": [f"wg{TAG}0"]}
 
 
 def exchange(world: World) -> None:
@@ -36,7 +37,7 @@ class AsService(harness.LabTest):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.enterClassContext(mock.patch.object(Interface, "socket_user", service.USER))
+        service.relay_wireguard(cls)
         cls.enterClassContext(mock.patch.object(harness, "Exporter", service.Service))
 
     def check_confinement(self, exporter: service.Service) -> None:
@@ -57,7 +58,7 @@ class AsService(harness.LabTest):
 
     def test_follows_a_restart_of_gerbil(self) -> None:
         """Exact before and after, with another namespace and interface in between; found by its processes alone."""
-        with stage(2, TAG) as (world, books, exporter), NeverBackwards(exporter):
+        with stage(2, TAG, GERBILS) as (world, books, exporter), NeverBackwards(exporter):
             with books.checked(exporter):
                 exchange(world)
             self.check_confinement(exporter)
@@ -75,7 +76,7 @@ class AsService(harness.LabTest):
             self.check_confinement(exporter)
 
     def test_counts_on_while_it_is_stopped(self) -> None:
-        with stage(1, TAG) as (world, books, exporter):
+        with stage(1, TAG, GERBILS) as (world, books, exporter):
             wait_counting(exporter, world)
             before, counted = books.read(), exporter_book(exporter.scrape())
             exporter.stop(detach=False)
@@ -103,7 +104,7 @@ class SeesPangolin(test_control_plane.ControlPlane):
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.enterClassContext(mock.patch.object(Interface, "socket_user", service.USER))
+        service.relay_wireguard(cls)
         cls.enterClassContext(mock.patch.object(harness, "Exporter", service.Service))
         super().setUpClass()
         cls.world.state.folder.chmod(0o755)

@@ -50,6 +50,7 @@ void expect_defaults(const Configuration& configuration) {
     EXPECT_EQ(configuration.limits.max_targets, 65536U);
     EXPECT_EQ(configuration.state_dir, "/var/lib/pangolin_exporter");
     EXPECT_EQ(configuration.pin_dir, "/sys/fs/bpf/pangolin_exporter");
+    EXPECT_TRUE(configuration.confine);
     EXPECT_EQ(configuration.pangolin.internal_port, 3001);
 }
 
@@ -89,6 +90,7 @@ metrics:
   limits: { max_series: 1000, max_peers: 10, max_targets: "20" }
   state_dir: /run/state
   pin_dir: ''
+  confine: false
 )");
     ASSERT_TRUE(loaded) << loaded.error().message();
     const Configuration& configuration = loaded->configuration.value();
@@ -123,6 +125,7 @@ metrics:
     EXPECT_EQ(configuration.limits.max_targets, 20U);
     EXPECT_EQ(configuration.state_dir, "/run/state");
     EXPECT_EQ(configuration.pin_dir, "");
+    EXPECT_FALSE(configuration.confine);
     // Pangolin's own settings; what makes no sense there is Pangolin's business.
     EXPECT_EQ(configuration.pangolin.external_port, 4000);
     EXPECT_EQ(configuration.pangolin.internal_port, 4001);
