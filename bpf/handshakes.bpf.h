@@ -10,8 +10,8 @@
 
 #include "bpf/shared/handshake.h"
 
-/* Userspace takes the elements of both every second or two: ended ones, and open ones that are too old.
- * Without preallocation: memory as it is needed. */
+/* Userspace takes the elements of both: ended ones once they are written down, and open ones that are too
+ * old. Without preallocation: memory as it is needed. */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(map_flags, BPF_F_NO_PREALLOC);

@@ -11,6 +11,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "bpf/gate.bpf.h"
 #include "bpf/handshakes.bpf.h"
 #include "bpf/shared/wireguard_module.h"
 #include "bpf/wireguard_types.bpf.h"
@@ -55,7 +56,7 @@ volatile __u64 drops_counted = NOT_READ_YET;
 static __always_inline bool is_ours(struct wg_device* wg) {
     struct net_device* device = BPF_CORE_READ(wg, dev);
 
-    return BPF_CORE_READ(device, ifindex) == (int)interface_index &&
+    return is_in_force() && BPF_CORE_READ(device, ifindex) == (int)interface_index &&
            BPF_CORE_READ(device, nd_net.net, ns.inum) == netns_inode;
 }
 
@@ -96,7 +97,7 @@ int BPF_PROG(consume_initiation_begins, void* message, struct wg_device* wg) {
 SEC("fexit/wg_pubkey_hashtable_lookup")
 int BPF_PROG(pubkey_hashtable_lookup, void* table, void* public_key, struct wg_peer* found) {
     __u32 thread = current_thread();
-    struct consumption* consumption = bpf_map_lookup_elem(&consumptions, &thread);
+    struct consumption* consumption = is_in_force() ? bpf_map_lookup_elem(&consumptions, &thread) : NULL;
 
     if (consumption)
         consumption->peer = found;
@@ -114,7 +115,7 @@ static __always_inline bool comes_too_soon(struct wg_peer* peer) {
 SEC("fexit/wg_noise_handshake_consume_initiation")
 int BPF_PROG(consume_initiation_ends, void* message, struct wg_device* wg, struct wg_peer* accepted) {
     __u32 thread = current_thread();
-    struct consumption* consumption = bpf_map_lookup_elem(&consumptions, &thread);
+    struct consumption* consumption = is_in_force() ? bpf_map_lookup_elem(&consumptions, &thread) : NULL;
     struct handshake_identity identity = {};
     struct wg_peer* peer;
 

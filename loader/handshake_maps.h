@@ -15,22 +15,30 @@ namespace pangolin {
 // (REKEY_TIMEOUT, section 6.1 of the WireGuard paper) and up to a third of a second of jitter.
 inline constexpr std::chrono::milliseconds handshake_timeout{5500};
 
-// File descriptors of the maps, and where open_handshakes is; all belong to a loaded skeleton that must
-// outlive this. Not thread-safe.
+// File descriptors of the maps, -1 for those that are not there, and where open_handshakes is.
+struct HandshakeMapPlaces {
+    int handshakes = -1;
+    int ended = -1;
+    int counts = -1;
+    int losses = -1;
+    std::uint32_t* open_handshakes = nullptr;
+    // Elements stay until forget_written().
+    bool outlive_process = false;
+};
+
+// All places belong to a loaded skeleton that must outlive this. Not thread-safe.
 class HandshakeMaps {
   public:
     HandshakeMaps() = default;
-    HandshakeMaps(int handshakes, int ended, int counts, int losses, std::uint32_t* open_handshakes)
-        : handshakes_(handshakes),
-          ended_(ended),
-          counts_(counts),
-          losses_(losses),
-          open_handshakes_(open_handshakes) {}
+    explicit HandshakeMaps(const HandshakeMapPlaces& places) : places_(places) {}
 
     // See WireGuardProbe.
     std::vector<handshake> take_handshakes();
     std::vector<HandshakeCount> take_counts();
     HandshakeLosses losses() const;
+    void restore(const HandshakeReadings& readings);
+    void add_to(HandshakeReadings& readings) const;
+    void forget_written();
 
   private:
     struct CountKey {
@@ -42,16 +50,13 @@ class HandshakeMaps {
         std::chrono::steady_clock::time_point last_change;
     };
 
-    void take_ended(std::vector<handshake>& taken);
-    void take_unfinished(std::vector<handshake>& taken);
+    void end_unfinished();
 
-    int handshakes_ = -1;
-    int ended_ = -1;
-    int counts_ = -1;
-    int losses_ = -1;
-    std::uint32_t* open_handshakes_ = nullptr;
+    HandshakeMapPlaces places_;
     // What take_counts() has returned of each element.
     std::map<CountKey, Taken> taken_;
+    // Ended handshakes that take_handshakes() has returned and that are still there: key and begin_ns.
+    std::map<std::uint32_t, std::uint64_t> taken_ended_;
 };
 
 }  // namespace pangolin

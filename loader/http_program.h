@@ -34,7 +34,7 @@ struct HttpProgramOptions {
     // Bytes of events that may wait; a power of two.
     std::uint32_t event_bytes = 1U << 20;
     // None: nothing outlives the process.
-    std::optional<KeptPins> pins;
+    std::optional<KeptPins> pins = {};
 };
 
 // A server's port in a network namespace.

@@ -47,19 +47,29 @@ void ModuleProbe::SkeletonDeleter::operator()(wireguard_module_bpf* skeleton) co
     wireguard_module_bpf__destroy(skeleton);
 }
 
-ModuleProbe::ModuleProbe(Skeleton skeleton)
+ModuleProbe::ModuleProbe(Skeleton skeleton, Takeover takeover)
     : skeleton_(std::move(skeleton)),
-      maps_(bpf_map__fd(skeleton_->maps.handshakes), bpf_map__fd(skeleton_->maps.ended_handshakes),
-            bpf_map__fd(skeleton_->maps.handshake_counts), bpf_map__fd(skeleton_->maps.handshake_losses),
-            &skeleton_->bss->open_handshakes) {}
+      takeover_(std::move(takeover)),
+      maps_({.handshakes = bpf_map__fd(skeleton_->maps.handshakes),
+             .ended = bpf_map__fd(skeleton_->maps.ended_handshakes),
+             .counts = bpf_map__fd(skeleton_->maps.handshake_counts),
+             .losses = bpf_map__fd(skeleton_->maps.handshake_losses),
+             .open_handshakes = &skeleton_->bss->open_handshakes,
+             .outlive_process = takeover_.pins().has_value()}) {}
 
 ModuleProbe::~ModuleProbe() = default;
 
-Result<ModuleProbe::Skeleton> ModuleProbe::load(std::uint32_t netns_inode, std::uint32_t interface_index) {
+Result<std::unique_ptr<ModuleProbe>> ModuleProbe::load(std::uint32_t netns_inode,
+                                                       std::uint32_t interface_index,
+                                                       const std::optional<KeptPins>& pins) {
     collect_libbpf_messages();
     Skeleton skeleton(wireguard_module_bpf__open());
     if (!skeleton)
         return bpf_failure(errno, "cannot open the BPF object for the WireGuard module");
+    auto takeover = Takeover::prepare(skeleton->obj, skeleton->maps.program_gate, pins);
+    if (!takeover)
+        return std::unexpected(takeover.error());
+    skeleton->rodata->generation = takeover->generation();
     skeleton->rodata->netns_inode = netns_inode;
     skeleton->rodata->interface_index = interface_index;
     const int error = wireguard_module_bpf__load(skeleton.get());
@@ -69,32 +79,66 @@ Result<ModuleProbe::Skeleton> ModuleProbe::load(std::uint32_t netns_inode, std::
                        hint, ESRCH);
     if (error != 0)
         return system_failure(-error, "cannot load the BPF programs for the WireGuard module", hint);
-    return skeleton;
+    if (auto pinned = takeover->pin_maps(); !pinned)
+        return std::unexpected(pinned.error());
+    return std::unique_ptr<ModuleProbe>(new ModuleProbe(std::move(skeleton), std::move(*takeover)));
 }
 
 Result<void> ModuleProbe::supported() {
-    if (const auto skeleton = load(0, 0); !skeleton)
-        return std::unexpected(skeleton.error());
+    if (const auto probe = load(0, 0, std::nullopt); !probe)
+        return std::unexpected(probe.error());
     return {};
 }
 
-Result<std::unique_ptr<ModuleProbe>> ModuleProbe::open(const WireGuardInterface& interface) {
+Result<void> ModuleProbe::supported(const WireGuardInterface& interface) {
     if (interface.implementation != WireGuardImplementation::kernel)
         return failure(interface.name + " is not an interface of the kernel's WireGuard module", hint);
-    auto skeleton = load(static_cast<std::uint32_t>(interface.netns.id.inode), interface.index);
-    if (!skeleton)
-        return std::unexpected(skeleton.error());
+    return supported();
+}
+
+Result<std::unique_ptr<ModuleProbe>> ModuleProbe::load(const WireGuardInterface& interface,
+                                                       const std::optional<KeptPins>& pins) {
+    return load(static_cast<std::uint32_t>(interface.netns.id.inode), interface.index, pins);
+}
+
+Result<std::unique_ptr<ModuleProbe>> ModuleProbe::open(const WireGuardInterface& interface) {
+    if (auto possible = supported(interface); !possible)
+        return std::unexpected(possible.error());
+    auto probe = load(interface, std::nullopt);
+    if (probe)
+        if (auto started = (*probe)->start(); !started)
+            return std::unexpected(started.error());
+    return probe;
+}
+
+Result<void> ModuleProbe::start() {
     const queue_drop_key nobody{};
     const std::uint64_t zero = 0;
-    if (bpf_map_update_elem(bpf_map__fd((*skeleton)->maps.queue_drops), &nobody, &zero, BPF_NOEXIST) != 0)
+    if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.queue_drops), &nobody, &zero, BPF_NOEXIST) != 0 &&
+        errno != EEXIST)
         return bpf_failure(errno, "cannot write a BPF map for the WireGuard module");
-    if (const int error = wireguard_module_bpf__attach(skeleton->get()); error != 0)
-        return system_failure(-error, "cannot attach BPF programs to the WireGuard module", hint);
-    return std::unique_ptr<ModuleProbe>(new ModuleProbe(std::move(*skeleton)));
+    if (auto attached = takeover_.attach_tracing(); !attached)
+        return attached;
+    return takeover_.open();
+}
+
+void ModuleProbe::restore(const HandshakeReadings& readings) {
+    const auto now = std::chrono::steady_clock::now();
+    maps_.restore(readings);
+    for (const auto& [key, packets] : readings.queue_drops)
+        queue_drops_taken_[key] = {.packets = packets, .last_change = now};
+}
+
+HandshakeReadings ModuleProbe::readings() const {
+    HandshakeReadings readings;
+    maps_.add_to(readings);
+    for (const auto& [key, taken] : queue_drops_taken_)
+        readings.queue_drops.emplace_back(key, taken.packets);
+    return readings;
 }
 
 std::size_t ModuleProbe::attachments() const {
-    return static_cast<std::size_t>(skeleton_->skeleton->prog_cnt);
+    return takeover_.attachments();
 }
 
 std::vector<QueueDrops> ModuleProbe::take_queue_drops() {
@@ -111,8 +155,10 @@ std::vector<QueueDrops> ModuleProbe::take_queue_drops() {
         const bool forget = idle && key != PublicKey{};
         if (forget)
             after = take_element<std::uint64_t>(map, element).value_or(packets);
+        // Less: the element was forgotten, and came back.
         if (after != before.packets)
-            taken.push_back({.public_key = key, .packets = after - before.packets});
+            taken.push_back(
+                {.public_key = key, .packets = after > before.packets ? after - before.packets : after});
         if (forget)
             queue_drops_taken_.erase(key);
         else if (after != before.packets)

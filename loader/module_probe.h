@@ -26,11 +26,16 @@ namespace pangolin {
 // - INVALID_MAC, UNKNOWN_PEER, RATE_LIMITED under load and COOKIE_REPLY (sent), of nobody.
 class ModuleProbe final : public WireGuardProbe {
   public:
+    static Result<std::unique_ptr<ModuleProbe>> load(const WireGuardInterface& interface,
+                                                     const std::optional<KeptPins>& pins);
+    // With start().
     static Result<std::unique_ptr<ModuleProbe>> open(const WireGuardInterface& interface);
-    // Whether the programs load on this host; attaches nothing.
+    // Whether the programs load on this host, and the interface is the module's; attaches nothing.
     static Result<void> supported();
+    static Result<void> supported(const WireGuardInterface& interface);
     ~ModuleProbe() override;
 
+    Result<void> start() override;
     HandshakeSource source() const override { return HandshakeSource::module; }
     std::size_t attachments() const override;
     std::string_view hook() const override { return "fexit"; }
@@ -43,6 +48,9 @@ class ModuleProbe final : public WireGuardProbe {
     // already at open(), what its next packet pushes out is not in it.
     std::vector<QueueDrops> take_queue_drops() override;
     HandshakeLosses losses() const override;
+    void restore(const HandshakeReadings& readings) override;
+    HandshakeReadings readings() const override;
+    void forget_written() override { maps_.forget_written(); }
 
   private:
     using PublicKey = std::array<std::uint8_t, 32>;
@@ -55,10 +63,12 @@ class ModuleProbe final : public WireGuardProbe {
     };
     using Skeleton = std::unique_ptr<wireguard_module_bpf, SkeletonDeleter>;
 
-    explicit ModuleProbe(Skeleton skeleton);
-    static Result<Skeleton> load(std::uint32_t netns_inode, std::uint32_t interface_index);
+    ModuleProbe(Skeleton skeleton, Takeover takeover);
+    static Result<std::unique_ptr<ModuleProbe>> load(std::uint32_t netns_inode, std::uint32_t interface_index,
+                                                     const std::optional<KeptPins>& pins);
 
     Skeleton skeleton_;
+    Takeover takeover_;
     HandshakeMaps maps_;
     // What take_queue_drops() has returned of each element.
     std::map<PublicKey, Taken> queue_drops_taken_;

@@ -18,6 +18,7 @@
 #include "loader/base/number.h"
 #include "loader/bpf_error.h"
 #include "loader/network_hook.h"
+#include "loader/underlay_probe.h"
 
 namespace pangolin {
 namespace {
@@ -147,12 +148,10 @@ KeptPins PinRoot::kept(std::string_view programs, const std::string& written) co
     KeptPins pins{.folder = next_generation(programs), .before = generations_of(programs)};
     const std::uint32_t first = number_of(PinFolder(written));
     // Those before the written one were credited, and the process ended before it removed them.
-    std::erase_if(pins.before, [&](const PinFolder& each) {
-        const bool is_over = written.empty() || number_of(each) < first;
-        if (is_over)
-            each.remove();
-        return is_over;
-    });
+    const auto over = std::ranges::stable_partition(
+        pins.before, [&](const PinFolder& each) { return !written.empty() && number_of(each) >= first; });
+    detach_pinned({over.begin(), over.end()});
+    pins.before.erase(over.begin(), over.end());
     if (!pins.before.empty() && above(pins.before.back()).path() == above(pins.folder).path()) {
         pins.folder = pins.before.back();
         pins.before.pop_back();
@@ -160,9 +159,23 @@ KeptPins PinRoot::kept(std::string_view programs, const std::string& written) co
     return pins;
 }
 
-KeptPins PinRoot::kept(const NetworkInterface& interface, std::string_view programs,
-                       const std::string& written) const {
-    return kept(name_of(interface) + "-" + std::string(programs), written);
+std::string PinRoot::programs_of(const NetworkInterface& interface, std::string_view programs) {
+    return name_of(interface) + "-" + std::string(programs);
+}
+
+std::vector<PinFolder> PinRoot::forgotten(const std::function<bool(const PinFolder&)>& known) const {
+    std::vector<PinFolder> folders;
+    for (const PinnedPrograms& each : list(root_)) {
+        if (!each.interface || each.name == traffic_programs)
+            continue;
+        const auto& [inode, cookie, index] = *each.interface;
+        const PinFolder traffic =
+            root_.below(pin_layout)
+                .below(std::to_string(inode) + "-" + std::to_string(cookie) + "-" + std::to_string(index));
+        if (!known(traffic))
+            folders.push_back(each.folder);
+    }
+    return folders;
 }
 
 KeptPins PinRoot::renewed(KeptPins pins) const {
@@ -213,8 +226,9 @@ std::vector<std::string> PinRoot::generations() const {
 std::vector<PinnedPrograms> list_pinned(const std::string& root) {
     std::vector<PinnedPrograms> found = list(PinFolder(root));
     for (PinnedPrograms& each : found)
-        each.attached = each.name == traffic_programs ? NetworkHook::is_attached(each.folder)
-                                                      : Takeover::is_attached(each.folder);
+        each.attached = each.name == traffic_programs
+                            ? NetworkHook::is_attached(each.folder)
+                            : Takeover::is_attached(each.folder) || UnderlayProbe::is_attached(each.folder);
     return found;
 }
 
@@ -224,14 +238,29 @@ void detach_pinned(const PinFolder& generation, const std::vector<NetworkNamespa
         const auto netns = std::ranges::find_if(namespaces, [&](const NetworkNamespace& each) {
             return each.id.inode == interface->netns_inode;
         });
-        if (netns != namespaces.end())
-            NetworkHook::detach({.netns = *netns,
-                                 .netns_cookie = interface->netns_cookie,
-                                 .index = interface->index,
-                                 .name = "interface " + std::to_string(interface->index)},
-                                generation);
+        if (netns != namespaces.end()) {
+            NetworkInterface attached{.netns = *netns,
+                                      .netns_cookie = interface->netns_cookie,
+                                      .index = interface->index,
+                                      .name = "interface " + std::to_string(interface->index)};
+            NetworkHook::detach(attached, generation);
+            for (const std::string& name : generation.entries()) {
+                if (const auto device = UnderlayProbe::device_of(name)) {
+                    attached.index = *device;
+                    NetworkHook::detach(attached, generation.below(name));
+                }
+            }
+        }
     }
     generation.remove();
+}
+
+void detach_pinned(const std::vector<PinFolder>& generations) {
+    if (generations.empty())
+        return;
+    const auto namespaces = find_network_namespaces("auto").value_or(std::vector<NetworkNamespace>{});
+    for (const PinFolder& generation : generations)
+        detach_pinned(generation, namespaces);
 }
 
 Result<std::size_t> detach_all(const std::string& root) {

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -39,12 +40,11 @@ class PinRoot {
     // Of an interface; made when something is pinned there. `path_in_root` is PinFolder::path() without the
     // root, as it may be kept in files.
     PinFolder interface(const NetworkInterface& interface) const;
-    // The pins of programs that are replaced as a Takeover does it: of the whole host ("sockets"), or of an
-    // interface. `written` is the folder, as a path in the root, that another process wrote down as the one
-    // that it used last; empty: what there is cannot be understood, and is removed.
+    // The pins of programs that are replaced as a Takeover does it: of the whole host ("sockets"), or
+    // programs_of() an interface. `written` is the folder, as a path in the root, that another process wrote
+    // down as the one that it used last; empty: what there is cannot be understood, and is removed.
     KeptPins kept(std::string_view programs, const std::string& written) const;
-    KeptPins kept(const NetworkInterface& interface, std::string_view programs,
-                  const std::string& written) const;
+    static std::string programs_of(const NetworkInterface& interface, std::string_view programs);
     // A new folder instead of kept().folder, which becomes one of those before.
     KeptPins renewed(KeptPins pins) const;
     PinFolder folder(std::string_view path_in_root) const { return root_.below(path_in_root); }
@@ -56,6 +56,8 @@ class PinRoot {
 
     // Every folder of a generation of traffic programs, of all layouts, as a path in the root.
     std::vector<std::string> generations() const;
+    // Folders of an interface's other programs, for those interfaces that `known` says no to.
+    std::vector<PinFolder> forgotten(const std::function<bool(const PinFolder& traffic)>& known) const;
 
   private:
     std::vector<PinFolder> generations_of(std::string_view name) const;
@@ -90,6 +92,9 @@ std::vector<PinnedPrograms> list_pinned(const std::string& root);
 // Detaches what is pinned in a generation's folder and removes it: filters and a qdisc of ours by name of the
 // interface where its namespace still is, links by removing them.
 void detach_pinned(const PinFolder& generation, const std::vector<NetworkNamespace>& namespaces);
+
+// The same of several, wherever their interfaces are.
+void detach_pinned(const std::vector<PinFolder>& generations);
 
 // Detaches and removes all that any exporter has pinned below `root`. Returns how many sets of programs there
 // were: the traffic's of an interface, the sockets'...

@@ -67,7 +67,7 @@ struct SocketProgramOptions {
     // Folder of the control group whose processes' connect() is watched; empty for the cgroup-v2 root.
     std::string cgroup;
     // None: nothing outlives the process.
-    std::optional<KeptPins> pins;
+    std::optional<KeptPins> pins = {};
 };
 
 // One for the whole host. Detaches at its end, but what is pinned. Not thread-safe.

@@ -99,7 +99,8 @@ Result<Takeover> Takeover::prepare(bpf_object* object, bpf_map* gate, const std:
     const int cpus = libbpf_num_possible_cpus();
     if (cpus < 1)
         return system_failure(-cpus, "cannot read the number of possible CPUs");
-    bpf_map__set_max_entries(gate, static_cast<std::uint32_t>(cpus));
+    if (gate != nullptr)
+        bpf_map__set_max_entries(gate, static_cast<std::uint32_t>(cpus));
     Takeover takeover;
     takeover.object_ = object;
     takeover.gate_map_ = gate;
@@ -124,8 +125,9 @@ Result<void> Takeover::use_pinned() {
     }
     for (const PinFolder& before : pins_->before) {
         generation_ = std::max(generation_, newest_links(before));
-        const UniqueFd gate = before.open(bpf_map__name(gate_map_));
-        if (gate && !resumes_) {
+        if (resumes_ || gate_map_ == nullptr)
+            continue;
+        if (const UniqueFd gate = before.open(bpf_map__name(gate_map_)); gate) {
             if (const int error = bpf_map__reuse_fd(gate_map_, gate.get()); error != 0)
                 return bpf_failure(-error, "cannot share the programs' gate");
         }

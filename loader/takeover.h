@@ -34,9 +34,10 @@ class Takeover {
   public:
     Takeover() = default;
 
-    // For an object that is sized and not loaded yet, with `gate` as its map of that name: makes it use what
-    // is pinned in its folder. None: nothing outlives the process. ESTALE as the error's code: the maps there
-    // are not those of this object, or have not as much room as it asks for.
+    // For an object that is sized and not loaded yet, with `gate` as its map of that name, null where all of
+    // its programs are replaced in their places: makes it use what is pinned in its folder. None: nothing
+    // outlives the process. ESTALE as the error's code: the maps there are not those of this object, or have
+    // not as much room as it asks for.
     static Result<Takeover> prepare(bpf_object* object, bpf_map* gate, const std::optional<KeptPins>& pins);
 
     // To be the programs' constant before they are loaded.
@@ -56,6 +57,7 @@ class Takeover {
                                    const std::vector<std::string>& folders);
 
     std::size_t attachments() const { return links_.size(); }
+    const std::optional<KeptPins>& pins() const { return pins_; }
     // Whether programs are attached by way of what is pinned in `pins`.
     static bool is_attached(const PinFolder& pins);
 

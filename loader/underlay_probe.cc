@@ -11,6 +11,7 @@
 #include <string>
 
 #include "bpf/shared/blake2s.h"
+#include "loader/base/number.h"
 #include "loader/bpf_error.h"
 #include "underlay.skel.h"
 
@@ -19,6 +20,17 @@ namespace {
 
 // How long WireGuard may take to reply to an initiation before it counts as never answered.
 constexpr std::chrono::seconds reply_time{1};
+
+// Of a device in the probe's pins.
+constexpr std::string_view device_prefix = "device-";
+
+std::string pins_of(const NetworkDevice& device) {
+    return std::string(device_prefix) + std::to_string(device.index);
+}
+
+bool is_wanted(HookMode mode, HookKind kind) {
+    return mode == HookMode::automatic || (mode == HookMode::tcx) == (kind == HookKind::tcx);
+}
 
 using Block = std::array<std::uint32_t, BLAKE2S_BLOCK_WORDS>;
 
@@ -74,35 +86,58 @@ void UnderlayProbe::SkeletonDeleter::operator()(underlay_bpf* skeleton) const {
 
 UnderlayProbe::~UnderlayProbe() = default;
 
-Result<std::unique_ptr<UnderlayProbe>> UnderlayProbe::open(const WireGuardInterface& interface,
-                                                           const WireGuardListener& listener,
-                                                           HookMode hooks) {
+Result<std::unique_ptr<UnderlayProbe>> UnderlayProbe::load(const WireGuardInterface& interface,
+                                                           const WireGuardListener& listener, HookMode hooks,
+                                                           const std::optional<KeptPins>& pins) {
     std::unique_ptr<UnderlayProbe> probe(new UnderlayProbe(interface, hooks));
-    if (auto loaded = probe->load(); !loaded)
+    if (auto loaded = probe->load(pins); !loaded)
         return std::unexpected(loaded.error());
-    if (const auto followed = probe->follow(listener); !followed) {
-        if (probe->attached_.empty())
-            return std::unexpected(followed.error());
-        spdlog::warn("handshakes of {} are seen on some devices only: {}", interface.name,
-                     followed.error().message());
-    }
+    probe->set_listener(listener);
     return probe;
 }
 
-Result<void> UnderlayProbe::load() {
+Result<std::unique_ptr<UnderlayProbe>> UnderlayProbe::open(const WireGuardInterface& interface,
+                                                           const WireGuardListener& listener,
+                                                           HookMode hooks) {
+    auto probe = load(interface, listener, hooks, std::nullopt);
+    if (probe)
+        if (auto started = (*probe)->start(); !started)
+            return std::unexpected(started.error());
+    return probe;
+}
+
+Result<void> UnderlayProbe::start() {
+    if (const auto followed = follow(WireGuardListener(*listener_)); !followed) {
+        if (attached_.empty())
+            return std::unexpected(followed.error());
+        spdlog::warn("handshakes of {} are seen on some devices only: {}", interface_.name,
+                     followed.error().message());
+    }
+    forget_missing_devices();
+    return {};
+}
+
+Result<void> UnderlayProbe::load(const std::optional<KeptPins>& pins) {
     collect_libbpf_messages();
     skeleton_.reset(underlay_bpf__open());
     if (!skeleton_)
         return bpf_failure(errno, "cannot open the underlay BPF object");
     if (auto sized = set_lru_sizes(*skeleton_); !sized)
         return sized;
+    auto takeover = Takeover::prepare(skeleton_->obj, nullptr, pins);
+    if (!takeover)
+        return std::unexpected(takeover.error());
+    takeover_ = std::move(*takeover);
     if (const int error = underlay_bpf__load(skeleton_.get()); error != 0)
         return bpf_failure(-error, "cannot load the underlay BPF programs");
     const auto& maps = skeleton_->maps;
-    maps_ = HandshakeMaps(bpf_map__fd(maps.handshakes), bpf_map__fd(maps.ended_handshakes),
-                          bpf_map__fd(maps.handshake_counts), bpf_map__fd(maps.handshake_losses),
-                          &skeleton_->bss->open_handshakes);
-    return {};
+    maps_ = HandshakeMaps({.handshakes = bpf_map__fd(maps.handshakes),
+                           .ended = bpf_map__fd(maps.ended_handshakes),
+                           .counts = bpf_map__fd(maps.handshake_counts),
+                           .losses = bpf_map__fd(maps.handshake_losses),
+                           .open_handshakes = &skeleton_->bss->open_handshakes,
+                           .outlive_process = pins.has_value()});
+    return takeover_.pin_maps();
 }
 
 void UnderlayProbe::set_listener(const WireGuardListener& listener) {
@@ -123,12 +158,17 @@ Result<void> UnderlayProbe::follow(const WireGuardListener& listener) {
     const auto devices = list_underlay_devices(interface_);
     if (!devices)
         return std::unexpected(devices.error());
-    std::erase_if(attached_, [&](const auto& element) {
-        const AttachedDevice& attached = element.second;
+    for (auto at = attached_.begin(); at != attached_.end();) {
+        AttachedDevice& attached = at->second;
         const auto listed = std::ranges::find(*devices, attached.device.index, &NetworkDevice::index);
-        return listed == devices->end() || listed->link_layer != attached.device.link_layer ||
-               listed->netns_cookie != attached.device.netns_cookie || !attached.hook.attached();
-    });
+        if (listed != devices->end() && listed->link_layer == attached.device.link_layer &&
+            listed->netns_cookie == attached.device.netns_cookie && attached.hook.attached()) {
+            ++at;
+            continue;
+        }
+        detach(attached);
+        at = attached_.erase(at);
+    }
     Result<void> result;
     for (const NetworkDevice& device : *devices) {
         if (attached_.contains(device.index))
@@ -144,7 +184,7 @@ Result<void> UnderlayProbe::attach(const NetworkDevice& device) {
     const ProgramPair pair = device.link_layer == LinkLayer::ethernet
                                  ? ProgramPair{programs.underlay_ingress, programs.underlay_egress}
                                  : ProgramPair{programs.underlay_ingress_l3, programs.underlay_egress_l3};
-    auto hook = NetworkHook::attach(device, hooks_, pair);
+    auto hook = hook_to(device, pair);
     if (!hook) {
         // It went between the list and here.
         if (hook.error().code == ENODEV)
@@ -153,6 +193,88 @@ Result<void> UnderlayProbe::attach(const NetworkDevice& device) {
     }
     attached_.emplace(device.index, AttachedDevice{device, std::move(*hook)});
     return {};
+}
+
+Result<NetworkHook> UnderlayProbe::hook_to(const NetworkDevice& device, ProgramPair programs) {
+    const auto& pins = takeover_.pins();
+    if (!pins)
+        return NetworkHook::attach(device, hooks_, programs);
+    const PinFolder folder = pins->folder.below(pins_of(device));
+    if (auto created = folder.create(); !created)
+        return std::unexpected(created.error());
+    std::vector<PinFolder> places = pins->before;
+    places.push_back(pins->folder);
+    for (const PinFolder& place : places) {
+        if (!place.below(pins_of(device)).exists())
+            continue;
+        auto hook = NetworkHook::adopt(device, place.below(pins_of(device)), programs, folder);
+        if (hook && is_wanted(hooks_, hook->kind()))
+            return hook;
+        if (!hook && hook.error().code != ENOENT)
+            return hook;
+        if (hook) {
+            hook->unpin();
+            place.below(pins_of(device)).remove();
+            folder.remove();
+            if (auto created = folder.create(); !created)
+                return std::unexpected(created.error());
+        }
+    }
+    return NetworkHook::attach(device, hooks_, programs, &folder);
+}
+
+void UnderlayProbe::detach(AttachedDevice& attached) {
+    if (const auto& pins = takeover_.pins()) {
+        attached.hook.unpin();
+        attached.hook = NetworkHook();
+        pins->folder.below(pins_of(attached.device)).remove();
+    }
+}
+
+std::optional<unsigned> UnderlayProbe::device_of(std::string_view name) {
+    if (!name.starts_with(device_prefix))
+        return {};
+    return parse_number<unsigned>(name.substr(device_prefix.size()));
+}
+
+bool UnderlayProbe::is_attached(const PinFolder& pins) {
+    return std::ranges::any_of(pins.entries(), [&](const std::string& name) {
+        return device_of(name) && NetworkHook::is_attached(pins.below(name));
+    });
+}
+
+// Those that are not there any more, or not under the tunnel, since another process attached to them.
+void UnderlayProbe::forget_missing_devices() {
+    const auto& pins = takeover_.pins();
+    if (!pins)
+        return;
+    for (const std::string& name : pins->folder.entries()) {
+        const auto index = device_of(name);
+        if (!index || attached_.contains(*index))
+            continue;
+        NetworkInterface device = interface_;
+        device.index = *index;
+        NetworkHook::detach(device, pins->folder.below(name));
+        pins->folder.remove(name);
+    }
+}
+
+void UnderlayProbe::unpin() {
+    for (auto& [index, attached] : attached_)
+        detach(attached);
+    attached_.clear();
+}
+
+void UnderlayProbe::restore(const HandshakeReadings& readings) {
+    maps_.restore(readings);
+    unanswered_ = readings.unanswered;
+}
+
+HandshakeReadings UnderlayProbe::readings() const {
+    HandshakeReadings readings;
+    readings.unanswered = unanswered_;
+    maps_.add_to(readings);
+    return readings;
 }
 
 void UnderlayProbe::set_namespace(const NetworkNamespace& netns) {

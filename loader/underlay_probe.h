@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bpf/shared/address.h"
@@ -36,11 +37,16 @@ std::array<std::uint32_t, 8> mac1_state(const std::array<std::uint8_t, 32>& publ
 // key can raise UNKNOWN_PEER, and who sees the packets can end an open handshake.
 class UnderlayProbe final : public WireGuardProbe {
   public:
-    // Fails when the programs do not load, or attach to none of the devices.
+    static Result<std::unique_ptr<UnderlayProbe>> load(const WireGuardInterface& interface,
+                                                       const WireGuardListener& listener, HookMode hooks,
+                                                       const std::optional<KeptPins>& pins);
+    // With start().
     static Result<std::unique_ptr<UnderlayProbe>> open(const WireGuardInterface& interface,
                                                        const WireGuardListener& listener, HookMode hooks);
     ~UnderlayProbe() override;
 
+    // Fails when the programs attach to none of the devices.
+    Result<void> start() override;
     HandshakeSource source() const override { return HandshakeSource::underlay; }
     std::size_t attachments() const override;
     std::string_view hook() const override;
@@ -50,6 +56,15 @@ class UnderlayProbe final : public WireGuardProbe {
     std::vector<handshake> take_handshakes() override { return maps_.take_handshakes(); }
     std::vector<HandshakeCount> take_counts() override;
     HandshakeLosses losses() const override { return maps_.losses(); }
+    void restore(const HandshakeReadings& readings) override;
+    HandshakeReadings readings() const override;
+    void forget_written() override { maps_.forget_written(); }
+    void unpin() override;
+
+    // Of what is pinned by a probe: the device's index in the namespace that has pins of that name; and
+    // whether any has our programs.
+    static std::optional<unsigned> device_of(std::string_view name);
+    static bool is_attached(const PinFolder& pins);
 
     // Names of the devices that it is attached to, in the order of their indexes.
     std::vector<std::string> devices() const;
@@ -70,7 +85,10 @@ class UnderlayProbe final : public WireGuardProbe {
 
     UnderlayProbe(const WireGuardInterface& interface, HookMode hooks)
         : interface_(interface), hooks_(hooks) {}
-    Result<void> load();
+    Result<void> load(const std::optional<KeptPins>& pins);
+    Result<NetworkHook> hook_to(const NetworkDevice& device, ProgramPair programs);
+    void detach(AttachedDevice& attached);
+    void forget_missing_devices();
     void set_listener(const WireGuardListener& listener);
     Result<void> attach(const NetworkDevice& device);
     std::uint64_t newly_unanswered();
@@ -80,6 +98,7 @@ class UnderlayProbe final : public WireGuardProbe {
     std::optional<WireGuardListener> listener_;
     // Before the hooks, which end first.
     std::unique_ptr<underlay_bpf, SkeletonDeleter> skeleton_;
+    Takeover takeover_;
     HandshakeMaps maps_;
     std::map<unsigned, AttachedDevice> attached_;
     std::optional<ValidInitiations> valid_;

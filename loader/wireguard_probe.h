@@ -5,12 +5,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "bpf/shared/handshake.h"
 #include "loader/base/error.h"
 #include "loader/network_hook.h"
+#include "loader/takeover.h"
 #include "loader/wireguard_interface.h"
 
 namespace pangolin {
@@ -53,8 +56,19 @@ struct QueueDrops {
 
 using HandshakeLosses = std::array<std::uint64_t, HANDSHAKE_LOSS_REASONS>;
 
-// Observes one interface. Detaches at its end. Not thread-safe. Holds nothing that keeps a network namespace
-// alive.
+// What a probe has returned of what still is in its maps, which outlive the process.
+struct HandshakeReadings {
+    // Of ended handshakes: the key, and begin_ns.
+    std::vector<std::pair<std::uint32_t, std::uint64_t>> handshakes;
+    // By the bytes of the key (handshake_count_key, the public key): the count.
+    std::vector<std::pair<std::array<std::uint8_t, sizeof(handshake_count_key)>, std::uint64_t>> counts;
+    std::vector<std::pair<std::array<std::uint8_t, 32>, std::uint64_t>> queue_drops;
+    // Of the underlay: initiations that nobody answered.
+    std::uint64_t unanswered = 0;
+};
+
+// Observes one interface. Detaches at its end, but what is pinned. Not thread-safe. Holds nothing that keeps
+// a network namespace alive.
 class WireGuardProbe {
   public:
     WireGuardProbe() = default;
@@ -63,6 +77,8 @@ class WireGuardProbe {
     virtual ~WireGuardProbe() = default;
 
     virtual HandshakeSource source() const = 0;
+    // Attaches, in the place of the programs of before.
+    virtual Result<void> start() { return {}; }
     // Attached programs, and how ("fexit", "tcx", "clsact").
     virtual std::size_t attachments() const = 0;
     virtual std::string_view hook() const = 0;
@@ -80,11 +96,32 @@ class WireGuardProbe {
     virtual std::vector<HandshakeCount> take_counts() = 0;
     virtual std::vector<QueueDrops> take_queue_drops() { return {}; }
     virtual HandshakeLosses losses() const = 0;
+
+    // For maps of another process, which has returned this.
+    virtual void restore(const HandshakeReadings&) {}
+    virtual HandshakeReadings readings() const { return {}; }
+    // readings() is written down: makes room.
+    virtual void forget_written() {}
+    // Ends with the process, as soon as its pins are removed.
+    virtual void unpin() {}
 };
 
-// Attaches the probe that `mode` asks for, the best one for `automatic`. `hooks` is for the underlay.
-Result<std::unique_ptr<WireGuardProbe>> open_wireguard_probe(const WireGuardInterface& interface,
+// Where `mode`, which is not off, has the interface observed; fails where that is not possible.
+Result<HandshakeSource> choose_handshake_source(const WireGuardInterface& interface, HandshakeMode mode);
+
+// Loads a probe; start() comes next. `hooks` and `listener` are for the underlay. See Takeover::prepare().
+Result<std::unique_ptr<WireGuardProbe>> load_wireguard_probe(HandshakeSource source,
+                                                             const WireGuardInterface& interface,
                                                              const WireGuardListener& listener,
-                                                             HandshakeMode mode, HookMode hooks);
+                                                             HookMode hooks,
+                                                             const std::optional<KeptPins>& pins);
+
+// The rest of what a probe has counted whose maps are pinned in `pins`, and count no more: what is in `taken`
+// is left out.
+struct LastHandshakes {
+    std::vector<handshake> handshakes;
+    std::vector<HandshakeCount> counts;
+};
+LastHandshakes read_last_handshakes(const PinFolder& pins, const HandshakeReadings& taken);
 
 }  // namespace pangolin

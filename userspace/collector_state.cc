@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <iterator>
 #include <set>
 #include <string>
 
@@ -43,6 +44,7 @@ void Collector::restore() {
         return;
     std::vector<InterfaceState> interfaces;
     SocketState sockets;
+    std::vector<HealthState> healths;
     std::string boot;
     ArchiveReader reader(*content);
     const bool complete = reader.blocks([&](std::uint32_t number, ArchiveReader& block) {
@@ -56,6 +58,8 @@ void Collector::restore() {
             block(interfaces.emplace_back());
         else if (kind == StateBlock::sockets)
             block(sockets);
+        else if (kind == StateBlock::health)
+            block(healths.emplace_back());
         else if (kind != StateBlock::tunnel_readings || boot == boot_id())
             read_ledger_block(kind, block, ledger_);
     });
@@ -75,11 +79,16 @@ void Collector::restore() {
         if (!options_.persistence->pins_understood() || state.pins.empty())
             continue;
         auto monitor = InterfaceMonitor::restore(state, options_.limits, keeping(), ledger_);
-        if (monitor)
+        if (monitor) {
+            for (const HealthState& health : healths) {
+                if (health.interface.same_as(state.interface))
+                    (*monitor)->restore_health(health);
+            }
             paused_.push_back(std::move(*monitor));
-        else
+        } else {
             spdlog::warn("{}: what was counted since the exporter's last end is lost: {}",
                          state.interface.name, monitor.error().message());
+        }
     }
 }
 
@@ -157,6 +166,8 @@ void Collector::write_state(WriteReason reason) {
                 return;
             writer.block(static_cast<std::uint32_t>(StateBlock::interface),
                          [&](ArchiveWriter& block) { block(monitor->state(ledger_)); });
+            writer.block(static_cast<std::uint32_t>(StateBlock::health),
+                         [&](ArchiveWriter& block) { block(monitor->health_state()); });
         };
         std::ranges::for_each(monitors_, write);
         std::ranges::for_each(paused_, write);
@@ -183,15 +194,20 @@ void Collector::remove_unknown_pins() {
     std::set<std::string> known;
     for (const auto& monitor : monitors_)
         known.insert(monitor->state(ledger_).pins);
-    std::vector<NetworkNamespace> namespaces;
+    std::vector<PinFolder> unknown;
     for (const std::string& path : pins->generations()) {
-        if (known.contains(path))
-            continue;
-        if (namespaces.empty())
-            namespaces = find_network_namespaces("auto").value_or(std::vector<NetworkNamespace>{});
-        spdlog::debug("removing {}, which nobody knows", path);
-        detach_pinned(pins->folder(path), namespaces);
+        if (!known.contains(path))
+            unknown.push_back(pins->folder(path));
     }
+    const auto is_known = [&](const PinFolder& traffic) {
+        return std::ranges::any_of(monitors_, [&](const auto& monitor) {
+            return pins->interface(monitor->interface()).path() == traffic.path();
+        });
+    };
+    std::ranges::move(pins->forgotten(is_known), std::back_inserter(unknown));
+    for (const PinFolder& folder : unknown)
+        spdlog::debug("removing {}, which nobody knows", folder.path());
+    detach_pinned(unknown);
 }
 
 }  // namespace pangolin

@@ -1,6 +1,7 @@
 #include "userspace/handshake_accounting.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace pangolin {
 namespace {
@@ -30,17 +31,27 @@ void HandshakeAccounting::learn(const Endpoint& endpoint, const WireGuardKey& ke
     endpoints_[endpoint] = key;
 }
 
-void HandshakeAccounting::take(WireGuardProbe& probe, std::chrono::steady_clock::time_point now) {
-    for (const handshake& ended : probe.take_handshakes()) {
+void HandshakeAccounting::take(const std::vector<handshake>& handshakes,
+                               const std::vector<HandshakeCount>& counts,
+                               std::chrono::steady_clock::time_point now) {
+    for (const handshake& ended : handshakes) {
         Outcome outcome{ended.identity, static_cast<handshake_result>(ended.result), 1, {}, now};
         if (ended.result == HANDSHAKE_SUCCESS)
             outcome.latency_us = (ended.end_ns - ended.begin_ns) / 1000;
         waiting_.push_back(outcome);
     }
-    for (const HandshakeCount& count : probe.take_counts())
+    for (const HandshakeCount& count : counts)
         waiting_.push_back({count.identity, count.result, count.count, {}, now});
+}
+
+void HandshakeAccounting::take(WireGuardProbe& probe, std::chrono::steady_clock::time_point now) {
+    take(probe.take_handshakes(), probe.take_counts(), now);
     for (const QueueDrops& drops : probe.take_queue_drops())
         waiting_.push_back({identity_of(drops.public_key), {}, drops.packets, {}, now});
+}
+
+void HandshakeAccounting::take(const LastHandshakes& last) {
+    take(last.handshakes, last.counts, std::chrono::steady_clock::now());
 }
 
 SiteAccount* HandshakeAccounting::account_of(const handshake_identity& identity, PeerTable& peers) const {
@@ -92,10 +103,31 @@ void HandshakeAccounting::credit_waiting(PeerTable& peers, SiteLedger& ledger,
     });
 }
 
-void HandshakeAccounting::finish(WireGuardProbe& probe, PeerTable& peers, SiteLedger& ledger) {
+void HandshakeAccounting::finish(PeerTable& peers, SiteLedger& ledger) {
+    credit_waiting(peers, ledger, std::chrono::nanoseconds::min(), std::chrono::steady_clock::now());
+}
+
+void HandshakeAccounting::save(HandshakeState& state) const {
+    for (const Outcome& outcome : waiting_) {
+        WaitingHandshake& waiting = state.waiting.emplace_back();
+        waiting.identity = std::bit_cast<decltype(waiting.identity)>(outcome.identity);
+        waiting.result = outcome.result;
+        waiting.count = outcome.count;
+        waiting.latency_us = outcome.latency_us;
+    }
+    state.endpoints.assign(endpoints_.begin(), endpoints_.end());
+}
+
+void HandshakeAccounting::restore(const HandshakeState& state) {
     const auto now = std::chrono::steady_clock::now();
-    take(probe, now);
-    credit_waiting(peers, ledger, std::chrono::nanoseconds::min(), now);
+    for (const WaitingHandshake& waiting : state.waiting) {
+        Outcome outcome{
+            std::bit_cast<handshake_identity>(waiting.identity), {}, waiting.count, waiting.latency_us, now};
+        if (waiting.result && *waiting.result < HANDSHAKE_RESULTS)
+            outcome.result = static_cast<handshake_result>(*waiting.result);
+        waiting_.push_back(outcome);
+    }
+    endpoints_.insert(state.endpoints.begin(), state.endpoints.end());
 }
 
 }  // namespace pangolin

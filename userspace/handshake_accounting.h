@@ -11,6 +11,7 @@
 #include "loader/wireguard_probe.h"
 #include "userspace/peer_table.h"
 #include "userspace/site_ledger.h"
+#include "userspace/state/health_state.h"
 
 namespace pangolin {
 
@@ -27,8 +28,14 @@ class HandshakeAccounting {
     // not, waits; after waiting_time it is nobody's, unless `sites_known` is false.
     void credit(WireGuardProbe& probe, PeerTable& peers, SiteLedger& ledger, bool sites_known,
                 std::chrono::steady_clock::time_point now);
-    // The probe ends: what nobody is known for goes to the unassigned.
-    void finish(WireGuardProbe& probe, PeerTable& peers, SiteLedger& ledger);
+    // The same of maps that count no more.
+    void take(const LastHandshakes& last);
+    // No probe is there any more: what nobody is known for goes to the unassigned.
+    void finish(PeerTable& peers, SiteLedger& ledger);
+
+    // What is not in the ledger, over the end of a process.
+    void save(HandshakeState& state) const;
+    void restore(const HandshakeState& state);
 
     // Peers are read every second or two.
     static constexpr std::chrono::seconds waiting_time{10};
@@ -45,6 +52,8 @@ class HandshakeAccounting {
         std::chrono::steady_clock::time_point since;
     };
 
+    void take(const std::vector<handshake>& handshakes, const std::vector<HandshakeCount>& counts,
+              std::chrono::steady_clock::time_point now);
     void take(WireGuardProbe& probe, std::chrono::steady_clock::time_point now);
     // What nobody is known for waits for `patience` from when it was taken.
     void credit_waiting(PeerTable& peers, SiteLedger& ledger, std::chrono::nanoseconds patience,

@@ -65,15 +65,14 @@ Result<void> InterfaceMonitor::attach(HookMode mode, HandshakeMode handshakes, c
     }
     routes_current_ = true;
     watch_health(mode, handshakes);
-    health_->set_routes(routes);
+    health_.set_routes(routes);
     spdlog::info("counting on {} in network namespace {} ({} peers, {})", interface_.name,
                  interface_.netns.name, device_.peers.size(), to_string(program_->hook()));
     return {};
 }
 
 void InterfaceMonitor::watch_health(HookMode mode, HandshakeMode handshakes) {
-    health_.emplace(interface_, device_,
-                    HealthOptions{.handshakes = handshakes, .hooks = mode, .max_peers = max_peers_});
+    health_.attach(interface_, device_, {.handshakes = handshakes, .hooks = mode}, keeping_);
 }
 
 // Twice what is needed now, so that a site or a target more is no reason for new programs. The first target
@@ -135,7 +134,7 @@ Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex* sites,
     credit_counters(now, ledger);
     targets_.count_flows(*program_, now.steady);
     credit_tunnels(now, ledger);
-    health_->poll(device_, peers_, ledger.sites, directory_ != nullptr, now.steady);
+    health_.poll(device_, peers_, ledger.sites, directory_ != nullptr, now.steady);
     if (followed) {
         if (!routes_current_ || new_targets)
             targets_.mark_counted(*routes_);
@@ -151,14 +150,14 @@ void InterfaceMonitor::forget_gone(Ledger& ledger) {
         if (gone.traffic == nullptr)
             credit_slot(gone, ledger.sites.of(unassigned_site_id).traffic);
         retired_slots_.push_back(gone.slot);
-        health_->retire(gone, ledger.sites);
+        health_.retire(gone, ledger.sites);
     });
     targets_.retire_gone(*program_);
 }
 
 void InterfaceMonitor::credit_all(const PollTime& now, Ledger& ledger) {
     credit_counters(now, ledger);
-    health_->credit(peers_, ledger.sites, directory_ != nullptr, now.steady);
+    health_.credit(peers_, ledger.sites, directory_ != nullptr, now.steady);
 }
 
 void InterfaceMonitor::resolve_sites(const SiteIndex& sites, Ledger& ledger) {
@@ -199,7 +198,7 @@ Result<void> InterfaceMonitor::follow_routes(Ledger& ledger) {
     if (auto published = program_->publish(table, targets); !published)
         return published;
     routes_ = std::move(table);
-    health_->set_routes(routes);
+    health_.set_routes(routes);
     return {};
 }
 
@@ -218,7 +217,7 @@ Result<void> InterfaceMonitor::replace_program(const TrafficCapacity& capacity,
         return taken;
     }
     routes_ = std::move(table);
-    health_->set_routes(routes);
+    health_.set_routes(routes);
     credit_replaced(std::move(*larger), ledger);
     spdlog::info("{}: room for {} peers and {} targets now", interface_.name,
                  capacity.slots - TRAFFIC_FIRST_PEER_SLOT,
@@ -322,7 +321,7 @@ void InterfaceMonitor::follow_endpoint(const WireGuardPeer& reported, TrackedPee
     if (peer.endpoint && up)
         peer.account->count_reconnect(ReconnectReason::endpoint_change);
     peer.endpoint = reported.endpoint;
-    health_->set_endpoint(*reported.endpoint, reported.public_key, peers_);
+    health_.set_endpoint(*reported.endpoint, reported.public_key, peers_);
 }
 
 void InterfaceMonitor::mark_unknown() {
@@ -333,6 +332,8 @@ void InterfaceMonitor::mark_unknown() {
 }
 
 void InterfaceMonitor::finish(Ledger& ledger) {
+    // Writes the state, which unmatched traffic that is credited for good is not in any more.
+    health_.finish(keeping_, peers_, ledger.sites);
     SiteAccount& unassigned = ledger.sites.of(unassigned_site_id);
     const std::uint32_t slots = program_->capacity().slots;
     peers_.for_each([&](const WireGuardKey& key, TrackedPeer& peer) {
@@ -343,14 +344,12 @@ void InterfaceMonitor::finish(Ledger& ledger) {
     });
     targets_.credit(*program_);
     credit_last_unmatched(unassigned);
-    if (health_)
-        health_->finish(peers_, ledger.sites);
 }
 
 void InterfaceMonitor::set_namespace(const NetworkNamespace& netns) {
     interface_.netns = netns;
     program_->set_namespace(netns);
-    health_->set_namespace(netns);
+    health_.set_namespace(netns);
 }
 
 TrafficLosses InterfaceMonitor::losses() const {
@@ -364,7 +363,7 @@ void InterfaceMonitor::describe(Snapshot& snapshot) const {
     snapshot.add_feature("tcx", program_->hook() == HookKind::tcx);
     snapshot.add_feature("clsact", program_->hook() == HookKind::clsact);
     snapshot.add_attachments(to_string(program_->hook()), TRAFFIC_DIRECTIONS);
-    health_->describe(snapshot);
+    health_.describe(snapshot);
     InterfaceSnapshot described{.name = interface_.name,
                                 .netns = interface_.netns.name,
                                 .implementation = to_string(interface_.implementation),

@@ -50,6 +50,9 @@ class InterfaceMonitor {
 
     // To be written down at any moment between two calls of this class, and in write_state().
     InterfaceState state(const Ledger& ledger) const;
+    HealthState health_state() const { return health_.state(); }
+    // What belongs to a restored monitor; before resume().
+    void restore_health(const HealthState& state) { health_.restore(state); }
     // Whether something was credited for good that is to be forgotten once it is written down.
     bool has_final() const;
     void forget_written();
@@ -86,7 +89,7 @@ class InterfaceMonitor {
     bool readable() const { return readable_; }
     // Losses since open(), by reason, those of replaced programs included.
     TrafficLosses losses() const;
-    HealthLosses health_losses() const { return health_ ? health_->losses() : HealthLosses{}; }
+    HealthLosses health_losses() const { return health_.losses(); }
     // Peers beyond max_peers.
     std::uint64_t refused_peers() const { return peers_.refused(); }
     // Targets beyond max_targets.
@@ -100,9 +103,9 @@ class InterfaceMonitor {
     InterfaceMonitor(WireGuardInterface interface, const MonitorLimits& limits, MonitorKeeping keeping)
         : interface_(std::move(interface)),
           keeping_(std::move(keeping)),
-          max_peers_(limits.max_peers),
           peers_(limits.max_peers),
-          targets_(limits.max_targets) {}
+          targets_(limits.max_targets),
+          health_(interface_, limits.max_peers) {}
 
     Result<void> open_reader();
     void restore_peers(const InterfaceState& state, Ledger& ledger);
@@ -135,14 +138,13 @@ class InterfaceMonitor {
     std::unique_ptr<WireGuardReader> reader_;
     WireGuardDevice device_;
     WireGuardKey public_key_;
-    std::uint32_t max_peers_;
     PeerTable peers_;
     TargetTraffic targets_;
     std::optional<RouteTable> routes_;
     // False while the device's peers or the directory's targets are not in force in the kernel.
     bool routes_current_ = false;
     std::optional<TrafficProgram> program_;
-    std::optional<TunnelHealth> health_;
+    TunnelHealth health_;
     UnmatchedAccounting unmatched_;
     // Part of TRAFFIC_SLOT_UNMATCHED's counts that is in the ledger already.
     traffic_counts unmatched_credited_{};

@@ -47,6 +47,7 @@ bool InterfaceMonitor::has_final() const {
 }
 
 void InterfaceMonitor::forget_written() {
+    health_.forget_written();
     if (!program_)
         return;
     for (const std::uint32_t slot : retired_slots_) {

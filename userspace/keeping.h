@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -24,12 +25,13 @@ struct MonitorKeeping {
 
 // Programs that are replaced as a Takeover does it, and where they are pinned according to the state.
 //
-// A `Program` is made by `load(const std::optional<KeptPins>&)`, and has start() and takeover(). Its counts
-// are credited by whoever has it: `credit(const PinFolder&)` is called for maps that count no more, and
-// `restart()` when the counts that are credited next begin at zero.
+// A `Program`, or a pointer to one, is made by `load(const std::optional<KeptPins>&)` and has start(). Its
+// counts are credited by whoever has it: `credit(const PinFolder&)` is called for maps that count no more,
+// and `restart()` when the counts that are credited next begin at zero.
 class KeptPrograms {
   public:
-    explicit KeptPrograms(std::string_view name) : name_(name) {}
+    // As for PinRoot::kept().
+    explicit KeptPrograms(std::string name) : name_(std::move(name)) {}
 
     // The folder in the root that belongs to the state; empty when nothing is pinned. Belongs into the state
     // file beside how much is credited.
@@ -78,9 +80,17 @@ class KeptPrograms {
     template <class Program>
     static Result<Program> started(Result<Program> program) {
         if (program)
-            if (auto result = program->start(); !result)
+            if (auto result = object(*program).start(); !result)
                 return std::unexpected(result.error());
         return program;
+    }
+    template <class Program>
+    static Program& object(Program& program) {
+        return program;
+    }
+    template <class Program>
+    static Program& object(std::unique_ptr<Program>& program) {
+        return *program;
     }
 
     template <class Credit, class Restart>
@@ -96,8 +106,7 @@ class KeptPrograms {
         restart();
         written_ = std::move(now);
         keeping.write_state();
-        for (const PinFolder& each : over)
-            each.remove();
+        detach_pinned(over);
     }
 
     std::string name_;

@@ -23,6 +23,11 @@ std::optional<Feature> started(std::string_view what, const std::string& interfa
 
 }  // namespace
 
+void HealthLosses::add_handshakes(const HandshakeLosses& lost) {
+    handshakes += lost[HANDSHAKE_LOSS_HANDSHAKES];
+    handshake_counts += lost[HANDSHAKE_LOSS_COUNTS];
+}
+
 HealthLosses& HealthLosses::operator+=(const HealthLosses& other) {
     handshakes += other.handshakes;
     handshake_counts += other.handshake_counts;
@@ -40,27 +45,73 @@ bool TunnelHealth::DropKeyEqual::operator()(const drop_key& a, const drop_key& b
     return std::memcmp(&a, &b, sizeof a) == 0;
 }
 
-TunnelHealth::TunnelHealth(const WireGuardInterface& interface, const WireGuardDevice& device,
-                           const HealthOptions& options)
-    : interface_(interface), handshakes_(options.max_peers) {
-    if (options.handshakes != HandshakeMode::off) {
-        auto probe =
-            started("handshakes", interface.name,
-                    open_wireguard_probe(interface, listener_of(device), options.handshakes, options.hooks));
-        if (probe)
-            probe_ = std::move(*probe);
-        if (probe_)
-            spdlog::info("{}: handshakes from {}", interface.name, to_string(probe_->source()));
-    }
-    lookup_ = started("look-up of peers", interface.name, PeerLookup::create(options.max_peers));
+void TunnelHealth::restore(const HealthState& state) {
+    kept_probe_.restore(state.handshakes.pins);
+    readings_ = state.handshakes.readings;
+    handshakes_.restore(state.handshakes);
+}
+
+HealthState TunnelHealth::state() const {
+    HealthState state;
+    state.interface = interface_;
+    state.handshakes.pins = kept_probe_.written();
+    state.handshakes.readings = probe_ ? probe_->readings() : readings_;
+    handshakes_.save(state.handshakes);
+    return state;
+}
+
+void TunnelHealth::forget_written() {
+    if (probe_)
+        probe_->forget_written();
+}
+
+void TunnelHealth::attach(const WireGuardInterface& interface, const WireGuardDevice& device,
+                          const HealthOptions& options, const MonitorKeeping& keeping) {
+    interface_ = interface;
+    if (options.handshakes == HandshakeMode::off)
+        end_probe(keeping);
+    else
+        start_probe(device, options, keeping);
+    lookup_ = started("look-up of peers", interface_.name, PeerLookup::create(max_peers_));
     if (!lookup_)
         return;
-    tcp_ =
-        started("TCP statistics", interface.name, TcpProgram::attach(interface, *lookup_, options.max_peers));
-    drops_ =
-        started("packet drops", interface.name, DropProgram::attach(interface, *lookup_, options.max_peers));
+    tcp_ = started("TCP statistics", interface_.name, TcpProgram::attach(interface_, *lookup_, max_peers_));
+    drops_ = started("packet drops", interface_.name, DropProgram::attach(interface_, *lookup_, max_peers_));
     // libbpf has read the kernel's types several times, some megabytes each, which the heap would keep.
     malloc_trim(0);
+}
+
+void TunnelHealth::start_probe(const WireGuardDevice& device, const HealthOptions& options,
+                               const MonitorKeeping& keeping) {
+    const auto source =
+        started("handshakes", interface_.name, choose_handshake_source(interface_, options.handshakes));
+    if (!source)
+        return end_probe(keeping);
+    const auto load = [&](const std::optional<KeptPins>& pins) {
+        return load_wireguard_probe(*source, interface_, listener_of(device), options.hooks, pins);
+    };
+    auto probe = started(
+        "handshakes", interface_.name,
+        kept_probe_.start<std::unique_ptr<WireGuardProbe>>(
+            keeping, load,
+            [this](const PinFolder& pins) { handshakes_.take(read_last_handshakes(pins, readings_)); },
+            [this] { readings_ = {}; }));
+    if (!probe)
+        return;
+    probe_ = std::move(*probe);
+    probe_->restore(readings_);
+    spdlog::info("{}: handshakes from {}", interface_.name, to_string(probe_->source()));
+}
+
+void TunnelHealth::end_probe(const MonitorKeeping& keeping) {
+    if (probe_) {
+        readings_ = probe_->readings();
+        probe_->unpin();
+        probe_.reset();
+    }
+    kept_probe_.end(
+        keeping, [this](const PinFolder& pins) { handshakes_.take(read_last_handshakes(pins, readings_)); },
+        [this] { readings_ = {}; });
 }
 
 // Without the peers' slots of now, TCP and drops would be credited to the peers of before.
@@ -239,20 +290,21 @@ void TunnelHealth::retire(TrackedPeer& peer, SiteLedger& ledger) {
     }
 }
 
-void TunnelHealth::finish(PeerTable& peers, SiteLedger& ledger) {
+void TunnelHealth::finish(const MonitorKeeping& keeping, PeerTable& peers, SiteLedger& ledger) {
     credit_tcp(peers, ledger, true);
     credit_drops(peers, ledger, true);
-    if (probe_)
-        handshakes_.finish(*probe_, peers, ledger);
+    if (probe_) {
+        handshakes_.credit(*probe_, peers, ledger, true, std::chrono::steady_clock::now());
+        ended_.add_handshakes(probe_->losses());
+    }
+    end_probe(keeping);
+    handshakes_.finish(peers, ledger);
 }
 
 HealthLosses TunnelHealth::losses() const {
     HealthLosses losses = ended_;
-    if (probe_) {
-        const HandshakeLosses of_probe = probe_->losses();
-        losses.handshakes = of_probe[HANDSHAKE_LOSS_HANDSHAKES];
-        losses.handshake_counts = of_probe[HANDSHAKE_LOSS_COUNTS];
-    }
+    if (probe_)
+        losses.add_handshakes(probe_->losses());
     if (tcp_)
         losses.tcp += tcp_->lost();
     if (drops_)

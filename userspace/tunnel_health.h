@@ -15,9 +15,11 @@
 #include "loader/tcp_program.h"
 #include "loader/wireguard_probe.h"
 #include "userspace/handshake_accounting.h"
+#include "userspace/keeping.h"
 #include "userspace/peer_table.h"
 #include "userspace/site_ledger.h"
 #include "userspace/snapshot.h"
+#include "userspace/state/health_state.h"
 #include "userspace/wireguard/device.h"
 
 namespace pangolin {
@@ -26,7 +28,6 @@ struct HealthOptions {
     HandshakeMode handshakes = HandshakeMode::automatic;
     // For the underlay's handshakes.
     HookMode hooks = HookMode::automatic;
-    std::uint32_t max_peers = 16384;
 };
 
 // What could not be counted, by map.
@@ -36,6 +37,7 @@ struct HealthLosses {
     std::uint64_t tcp = 0;
     std::uint64_t drops = 0;
 
+    void add_handshakes(const HandshakeLosses& lost);
     HealthLosses& operator+=(const HealthLosses& other);
 };
 
@@ -43,8 +45,19 @@ struct HealthLosses {
 // on. Not thread-safe.
 class TunnelHealth {
   public:
-    TunnelHealth(const WireGuardInterface& interface, const WireGuardDevice& device,
-                 const HealthOptions& options);
+    TunnelHealth(const WireGuardInterface& interface, std::uint32_t max_peers)
+        : interface_(interface), max_peers_(max_peers), handshakes_(max_peers) {}
+
+    // What another process has written down; before attach().
+    void restore(const HealthState& state);
+    // To be written down at any moment between two calls of this class, and in write_state().
+    HealthState state() const;
+    void forget_written();
+
+    // Before it nothing is observed. Goes on where the other process was.
+    // `interface` as it is found now.
+    void attach(const WireGuardInterface& interface, const WireGuardDevice& device,
+                const HealthOptions& options, const MonitorKeeping& keeping);
 
     // The peers' allowed IPs have changed.
     void set_routes(const std::vector<Route>& routes);
@@ -61,14 +74,17 @@ class TunnelHealth {
                 std::chrono::steady_clock::time_point now);
     // The peer is gone: credits its last counts, so that its slot may be another's.
     void retire(TrackedPeer& peer, SiteLedger& ledger);
-    // The interface is gone: credits the last counts. No poll may follow.
-    void finish(PeerTable& peers, SiteLedger& ledger);
+    // The interface is gone: credits the last counts, and lets go of what is pinned. No poll may follow.
+    void finish(const MonitorKeeping& keeping, PeerTable& peers, SiteLedger& ledger);
 
     HealthLosses losses() const;
     // Adds to the attachments and features of `snapshot`.
     void describe(Snapshot& snapshot) const;
 
   private:
+    void start_probe(const WireGuardDevice& device, const HealthOptions& options,
+                     const MonitorKeeping& keeping);
+    void end_probe(const MonitorKeeping& keeping);
     void end_lookup(const Error& error);
     void follow(const WireGuardDevice& device, PeerTable& peers);
     void warn_once(std::string_view what, const Result<void>& result, std::string& last) const;
@@ -82,6 +98,10 @@ class TunnelHealth {
     static SiteAccount* account_of(std::uint32_t slot, PeerTable& peers, SiteLedger& ledger, bool final);
 
     WireGuardInterface interface_;
+    std::uint32_t max_peers_;
+    KeptPrograms kept_probe_{PinRoot::programs_of(interface_, "handshakes")};
+    // What the probe has taken, while it is not there.
+    HandshakeReadings readings_;
     std::optional<PeerLookup> lookup_;
     std::unique_ptr<WireGuardProbe> probe_;
     std::optional<TcpProgram> tcp_;

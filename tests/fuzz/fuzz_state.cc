@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "userspace/state/health_state.h"
 #include "userspace/state/interface_state.h"
 #include "userspace/state/ledger_state.h"
 #include "userspace/state/socket_state.h"
@@ -17,10 +18,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         if (read_ledger_block(static_cast<StateBlock>(kind), block, ledger))
             return;
         ArchiveReader again = block;
+        ArchiveReader once_more = block;
         InterfaceState interface;
         block(interface);
         SocketState sockets;
         again(sockets);
+        HealthState health;
+        once_more(health);
     }));
     ArchiveWriter writer;
     write_ledger(writer, ledger);

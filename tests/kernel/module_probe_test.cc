@@ -347,15 +347,15 @@ TEST_F(ModuleProbeTest, LosesNoDropWhenManySendAtOnce) {
 }
 
 TEST_F(ModuleProbeTest, IsWhatAutomaticPrefers) {
-    const auto automatic = open_wireguard_probe(world_.host().interface, {}, HandshakeMode::automatic, {});
+    const auto automatic = choose_handshake_source(world_.host().interface, HandshakeMode::automatic);
     ASSERT_TRUE(automatic) << automatic.error().message();
-    EXPECT_EQ((*automatic)->source(), HandshakeSource::module);
-    const auto underlay = open_wireguard_probe(world_.host().interface, {}, HandshakeMode::underlay, {});
+    EXPECT_EQ(*automatic, HandshakeSource::module);
+    const auto underlay = choose_handshake_source(world_.host().interface, HandshakeMode::underlay);
     ASSERT_TRUE(underlay) << underlay.error().message();
-    EXPECT_EQ((*underlay)->source(), HandshakeSource::underlay);
+    EXPECT_EQ(*underlay, HandshakeSource::underlay);
     WireGuardInterface userspace = world_.host().interface;
     userspace.implementation = WireGuardImplementation::userspace;
-    const auto refused = open_wireguard_probe(userspace, {}, HandshakeMode::module, {});
+    const auto refused = choose_handshake_source(userspace, HandshakeMode::module);
     ASSERT_FALSE(refused);
     EXPECT_FALSE(refused.error().hint.empty());
     const std::vector<Finding> findings = inspect_host();

@@ -7,6 +7,7 @@ the exporter can observe: inside the kernel's module, where there is one, and on
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import time
@@ -20,7 +21,7 @@ from harness import wait_for
 from lab.wireguard import Implementation
 from lab.world import Site, World
 from noise import NoAnswer, NoisePeer
-from readings import WIREGUARD, Histogram, Tally, feature_enabled, no_updates_lost
+from readings import WIREGUARD, Histogram, NeverBackwards, Tally, feature_enabled, no_updates_lost
 from underlay import UnderlayWitness
 from wireguard_messages import COOKIE_REPLY, INITIATION, Keys
 from witness import backlog_drops
@@ -185,6 +186,63 @@ class Handshakes(harness.LabTest):
                 self.check_latencies(steps)
                 steps.results.check_stays("after everything", GIVEN_UP)
                 self.assertFalse(no_updates_lost(exporter.scrape()), "the exporter lost updates")
+
+    # ---- over restarts
+
+    def test_counted_while_it_is_away(self) -> None:
+        for mode in ("underlay", "module") if has_module() else ("underlay",):
+            with self.subTest(mode=mode), stage(2, TAG, {"handshakes": mode}) as (world, _accounts, exporter):
+                steps = Stage(self, world, exporter, mode)
+                with steps.resources, NeverBackwards(exporter, restarts=True):
+                    for end in (exporter.kill, lambda exporter=exporter: exporter.stop(detach=False)):
+                        self.all_while_away(steps, end)
+                    self.killed_again_and_again(steps)
+                    steps.results.check_stays("after the last restart", GIVEN_UP)
+                    self.assertFalse(no_updates_lost(exporter.scrape()), "the exporter lost updates")
+
+    def all_while_away(self, steps: Stage, end: Callable[[], None]) -> None:
+        """One of each outcome that the host as responder has; one handshake is open when the exporter ends."""
+        _, session = steps.first.begin()
+        end()
+        steps.first.send(session.data())
+        time.sleep(APART)
+        old = steps.first.handshake()
+        time.sleep(APART)
+        steps.first.handshake()
+        for message in (
+            old.message,
+            wireguard_messages.corrupt_mac1(steps.first.initiation().message),
+        ):
+            time.sleep(APART)
+            steps.first.send(message)
+        for _ in range(2):
+            steps.stranger.send(steps.stranger.initiation().message)
+            time.sleep(APART)
+        steps.first.begin()  # never confirmed
+        steps.exporter.start()
+        steps.exporter.wait_ready(60)
+        steps.expect(steps.first.site, "success", 3)
+        steps.expect(steps.first.site, "replay")
+        steps.expect(steps.first.site, "timeout")
+        steps.expect(None, "invalid_mac")
+        steps.expect(None, "unknown_peer", 2)
+        steps.check("what happened while the exporter was away", GIVEN_UP + 12)
+
+    def killed_again_and_again(self, steps: Stage) -> None:
+        for number in range(6):
+            for _ in range(3):
+                steps.first.handshake()
+                time.sleep(APART + random.random() * 0.3)
+            steps.exporter.kill()
+            steps.first.handshake()
+            time.sleep(APART)
+            steps.exporter.start()
+            # Some are killed before they have taken over.
+            if number % 2:
+                steps.exporter.wait_ready(60)
+        steps.exporter.wait_ready(60)
+        steps.expect(steps.first.site, "success", 6 * 4)
+        steps.check("handshakes while the exporter was killed", GIVEN_UP + 12)
 
     # ---- the host is responder
 

@@ -28,7 +28,7 @@ from resource_world import exchange
 from test_requests import DURATIONS, LABELS, MIX, REQUESTS
 from test_resources import ACTIVE, BYTES, ERRORS, ResourceTest, grown, series
 from test_restart import other_build
-from test_targets import CONTAINER, DIAL_TIMEOUT, DirectWorld
+from test_targets import CONTAINER, DirectWorld
 
 HTTP, CLOSED = 8080, 8099
 KILLS = int(os.environ.get("PANGOLIN_EXPORTER_LAB_KILLS", "6"))
@@ -94,8 +94,8 @@ class RestartOfResources(ResourceTest):
         stage = self.stage
         for _ in range(times):
             for resource, cause in ((stage.closed, "connect_refused"), (stage.rejected, "unreachable")):
-                with self.assertRaises(OSError):
-                    stage.dial(resource, DIAL_TIMEOUT * harness.SLOWNESS if cause == "unreachable" else None).close()
+                with self.assertRaises(OSError, msg=cause):
+                    stage.dial(resource).close()
                 self.book.failed(resource, cause)
             with stage.dial(stage.dead) as made:
                 self.assertEqual(made.recv(1), b"")

@@ -178,11 +178,35 @@ TEST_F(HandshakeAccountingTest, QueueDropsArePacketDropsOfTheSite) {
     EXPECT_EQ(ledger.of("home").health().packet_drops[0].packets, 12U);
 }
 
+TEST_F(HandshakeAccountingTest, WhatWaitsGoesOnInAnotherProcess) {
+    accounting.learn(Endpoint::parse("192.0.2.1:5").value(), key(1), peers);
+    probe.handshakes = {success(by_endpoint("192.0.2.1:5"), 700)};
+    probe.drops = {{key(1).bytes, 12}};
+    credit(start);
+    HandshakeState state;
+    accounting.save(state);
+    ArchiveWriter written;
+    written(state);
+
+    HandshakeState read;
+    ArchiveReader reader(written.bytes());
+    reader(read);
+    EXPECT_TRUE(reader.ok() && reader.at_end());
+    HandshakeAccounting next{16};
+    next.restore(read);
+    add_peer(1, "home");
+    next.credit(probe, peers, ledger, true, start);
+    EXPECT_EQ(count("home", HANDSHAKE_SUCCESS), 1U);
+    EXPECT_EQ(ledger.of("home").health().handshake_latency.histogram().sum_us, 700U);
+    EXPECT_EQ(ledger.of("home").health().packet_drops[0].packets, 12U);
+}
+
 TEST_F(HandshakeAccountingTest, NothingIsForgottenAtTheEnd) {
     probe.handshakes = {success(by_key(1), 1)};
     credit(start);
     probe.handshakes = {success(by_key(2), 1)};
-    accounting.finish(probe, peers, ledger);
+    credit(start);
+    accounting.finish(peers, ledger);
     EXPECT_EQ(count(unassigned_site_id, HANDSHAKE_SUCCESS), 2U);
 }
 

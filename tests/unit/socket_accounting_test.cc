@@ -258,6 +258,42 @@ TEST(SocketAccounting, AGoneTargetIsWatchedToItsConnectionsEndAndItsIndexNeverAn
     EXPECT_EQ(host.errors("home", "database", "10.0.0.1:40000")[2], 2U);
 }
 
+TEST(SocketAccounting, GoesOnInAnotherProcess) {
+    Host host;
+    SiteDirectory known = directory();
+    known.targets = {target(0, 0, "10.0.0.1", 40000), target(0, 0, "10.0.0.1", 40001)};
+    host.follow(known);
+    const std::uint32_t index = host.index_of(40001);
+    host.counts[index].established = 3;
+    host.counts[index].ends[SOCKET_END_RESET] = 1;
+    host.poll();
+    ArchiveWriter written;
+    SocketState state;
+    host.accounting.save(state);
+    written(state);
+
+    Host next;
+    ArchiveReader reader(written.bytes());
+    SocketState read;
+    reader(read);
+    EXPECT_TRUE(reader.ok() && reader.at_end());
+    next.accounting.restore(read, next.ledger);
+    next.counts = host.counts;
+    next.counts[index].ends[SOCKET_END_RESET] = 2;
+    next.poll();
+    EXPECT_EQ(next.errors("home", "database", "10.0.0.1:40001")[2], 1U) << "the other process credited one";
+    next.follow(known);
+    EXPECT_EQ(next.index_of(40001), index);
+    EXPECT_EQ(next.ledger.resources.of("home", "database").tcp_connections, 1U);
+    known.targets.push_back(target(0, 0, "10.0.0.1", 40002));
+    next.follow(known);
+    EXPECT_EQ(next.index_of(40002), host.accounting.next_index());
+    // Other maps.
+    next.accounting.restart();
+    next.poll();
+    EXPECT_EQ(next.errors("home", "database", "10.0.0.1:40001")[2], 3U);
+}
+
 TEST(SocketAccounting, AnAttemptMayEndAfterItsTargetIsGone) {
     Host host;
     SiteDirectory known = directory();

@@ -25,6 +25,7 @@ enum class StateBlock : std::uint32_t {
     // The kernel's name of its boot: WireGuard's counters begin anew with the next one.
     boot = 9,
     sockets = 10,
+    health = 11,
 };
 
 // All totals, and what decides whether a site has come back. Readings of peers that are watched are theirs,
