@@ -1,6 +1,9 @@
 #include "exporter/http_session.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <array>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/ssl/stream.hpp>
@@ -361,7 +364,7 @@ class HttpSession {
             co_return false;
         if (request_.head || text.empty())
             co_return true;
-        co_return co_await write_some(asio::buffer(text));
+        co_return co_await write_some(text);
     }
 
     // In chunks, which HTTP/1.0 does not have: there the connection's end is the body's.
@@ -376,18 +379,19 @@ class HttpSession {
         if (request_.head)
             co_return true;
         for (std::string_view block = body.next_block(); !block.empty(); block = body.next_block()) {
-            const asio::const_buffer buffer(block.data(), block.size());
-            bool written = false;
-            if (chunked)
-                written = co_await write_some(http::make_chunk(buffer));
-            else
-                written = co_await write_some(buffer);
+            std::string begin;
+            std::string_view end;
+            if (chunked) {
+                begin = fmt::format("{:x}\r\n", block.size());
+                end = "\r\n";
+            }
+            const bool written = co_await write_some(begin, block, end);
             if (!written)
                 co_return false;
         }
         if (!chunked)
             co_return true;
-        co_return co_await write_some(http::make_chunk_last());
+        co_return co_await write_some("0\r\n\r\n");
     }
 
     asio::awaitable<bool> write_header(Header& header) {
@@ -399,13 +403,15 @@ class HttpSession {
         co_return !error;
     }
 
-    template <class Buffers>
-    asio::awaitable<bool> write_some(Buffers buffers) {
+    // Always three parts: Asio's writing is compiled once for each type of buffers, which takes seconds.
+    asio::awaitable<bool> write_some(std::string_view first, std::string_view second = {},
+                                     std::string_view third = {}) {
         const Clock::time_point now = Clock::now();
         if (now >= deadline_)
             co_return false;
         expires_after(std::min<Clock::duration>(service_.limits.stall_time, deadline_ - now));
         error_code error;
+        const std::array buffers{asio::buffer(first), asio::buffer(second), asio::buffer(third)};
         co_await asio::async_write(stream_, buffers, asio::redirect_error(asio::use_awaitable, error));
         co_return !error;
     }
