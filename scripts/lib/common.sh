@@ -18,3 +18,12 @@ die() {
 
 # Every script's help is the comment block below its first line.
 print_help() { awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$0"; }
+
+# The repository's files of these names, committed or about to be, each ended by a zero byte.
+repository_files() { # PATTERN...
+    # Root may test somebody else's checkout.
+    git -C "$repository" -c safe.directory="$repository" ls-files -z --cached --others --exclude-standard -- "$@" |
+        while IFS= read -r -d '' file; do
+            [[ ! -f $repository/$file ]] || printf '%s\0' "$file"
+        done
+}
