@@ -311,6 +311,8 @@ class World:
     def renew_host(self) -> None:
         """gerbil's container starts anew, with its old key: another network namespace, in which all is made again."""
         self.host.interface.delete()
+        for site in self.sites:
+            self.host.namespace.ip("link", "delete", f"cable{site.index}")
         self.host.namespace.delete()
         self.host.namespace.create()
         for site in self.sites:
