@@ -94,7 +94,7 @@ Collector::~Collector() {
         return;
     guarded([&] {
         const std::lock_guard lock(mutex_);
-        poll();
+        poll(PollScope::all);
         write_state(WriteReason::end);
     });
 }
@@ -108,7 +108,7 @@ void Collector::start() {
         // Scrapes come already. The programs for sockets take longest to load: traffic is counted before.
         const std::lock_guard lock(mutex_);
         attach_sockets();
-        poll();
+        poll(PollScope::between_scrapes);
     }
     for (const auto& part : options_.parts)
         part->start();
@@ -144,7 +144,8 @@ void Collector::run_polls(const std::stop_token& stop) {
             discover();
             const std::lock_guard lock(mutex_);
             const std::chrono::nanoseconds begin = thread_cpu_time();
-            poll();
+            const bool writes = options_.persistence && options_.persistence->due();
+            poll(writes ? PollScope::all : PollScope::between_scrapes);
             interval = std::clamp<std::chrono::nanoseconds>((thread_cpu_time() - begin) * pause_per_poll,
                                                             shortest_poll_interval, longest_poll_interval);
         });
@@ -288,14 +289,14 @@ const SiteIndex* Collector::sites_to_credit(const PollTime& now) const {
     return too_early ? nullptr : sites_.get();
 }
 
-void Collector::poll() {
+void Collector::poll(PollScope scope) {
     const PollTime now = PollTime::now();
     ledger_.begin_poll();
     // Until the interfaces of the process before are found, or seen to be gone, their sites are not down.
     if (!looked_)
         ledger_.sites.for_each([](SiteAccount& account) { account.unknown = true; });
     const Result<void> reads = poll_monitors(now);
-    poll_sockets(now);
+    poll_sockets(now, scope);
     backend_checks_.apply();
     ledger_.end_poll(now.steady);
     update_states(reads);
@@ -329,11 +330,11 @@ Result<void> Collector::poll_monitors(const PollTime& now) {
     return reads;
 }
 
-void Collector::poll_sockets(const PollTime& now) {
+void Collector::poll_sockets(const PollTime& now, PollScope scope) {
     std::vector<CountedTunnels> tunnels;
     for (const auto& monitor : monitors_)
         tunnels.push_back({monitor->public_key(), monitor->interface().netns});
-    sockets_.poll(sites_to_credit(now), tunnels, ledger_, now.steady);
+    sockets_.poll(sites_to_credit(now), tunnels, ledger_, now.steady, scope);
 }
 
 void Collector::update_states(const Result<void>& reads) {
@@ -453,7 +454,7 @@ std::shared_ptr<const Snapshot> Collector::collect() {
     const auto begin = std::chrono::steady_clock::now();
     auto snapshot = std::make_shared<Snapshot>();
     const std::lock_guard lock(mutex_);
-    poll();
+    poll(PollScope::all);
     snapshot->time = std::chrono::system_clock::now();
     snapshot->directory = sites_->directory();
     for (const std::string_view feature : feature_names)

@@ -86,9 +86,9 @@ class Collector {
     void reconcile(const std::vector<WireGuardInterface>& found);
     void drop_missing(const std::vector<WireGuardInterface>& found);
     void add_new(const std::vector<WireGuardInterface>& found);
-    void poll();
+    void poll(PollScope scope);
     Result<void> poll_monitors(const PollTime& now);
-    void poll_sockets(const PollTime& now);
+    void poll_sockets(const PollTime& now, PollScope scope);
     void find_proxies_now_and_then();
     void update_states(const Result<void>& reads);
     void end_monitor(InterfaceMonitor& monitor);

@@ -6,6 +6,12 @@
 #include <utility>
 
 namespace pangolin {
+namespace {
+
+// Bytes of open connections are read this often at least.
+constexpr std::chrono::seconds sample_interval{5};
+
+}  // namespace
 
 void SocketMonitor::restore(const SocketState& state, Ledger& ledger) {
     kept_.restore(state.pins);
@@ -67,35 +73,52 @@ void SocketMonitor::forget_written() {
     retired_.clear();
 }
 
+// HTTP's maps and the host's sockets are the most to go through, and an idle host has them too: between
+// scrapes they are left alone, unless targets change hands.
 void SocketMonitor::poll(const SiteIndex* sites, const std::vector<CountedTunnels>& tunnels, Ledger& ledger,
-                         std::chrono::steady_clock::time_point now) {
+                         std::chrono::steady_clock::time_point now, PollScope scope) {
     if (!program_)
         return;
-    const Result<void> sampled = program_->sample();
-    if (sampled)
-        trouble_.clear();
-    warn_once(sampled);
+    const bool hands_over = sites != nullptr && is_other(*sites, dialled_through(tunnels));
+    if (scope == PollScope::all || hands_over || now >= next_sample_)
+        sample(now);
     accounting_.credit(program_->read(), now);
-    http_.credit(accounting_);
     const std::vector<std::uint32_t> finished = accounting_.finished(now);
+    if (scope == PollScope::all || hands_over || !finished.empty())
+        http_.credit(accounting_);
     for (const std::uint32_t index : finished)
         accounting_.retire(index);
     http_.retire(finished);
     retired_.insert(retired_.end(), finished.begin(), finished.end());
     if (sites != nullptr)
-        follow(*sites, tunnels, ledger);
-    follow_namespaces(tunnels);
+        follow(*sites, dialled_through(tunnels), ledger);
+    // There may be connections already.
+    if (follow_namespaces(tunnels) || hands_over)
+        sample(now);
 }
 
-void SocketMonitor::follow(const SiteIndex& sites, const std::vector<CountedTunnels>& tunnels,
-                           Ledger& ledger) {
+void SocketMonitor::sample(std::chrono::steady_clock::time_point now) {
+    const Result<void> sampled = program_->sample();
+    next_sample_ = now + sample_interval;
+    if (sampled)
+        trouble_.clear();
+    warn_once(sampled);
+}
+
+std::vector<Tunnels> SocketMonitor::dialled_through(const std::vector<CountedTunnels>& tunnels) const {
     std::vector<Tunnels> now;
     for (const CountedTunnels& each : tunnels)
         now.push_back({each.key, static_cast<std::uint32_t>(each.netns.id.inode)});
     // While there is no interface the proxy goes on dialling, in vain: errors that count.
-    if (now.empty())
-        now = tunnels_;
-    if (directory_ == sites.directory() && tunnels_ == now)
+    return now.empty() ? tunnels_ : now;
+}
+
+bool SocketMonitor::is_other(const SiteIndex& sites, const std::vector<Tunnels>& tunnels) const {
+    return directory_ != sites.directory() || tunnels_ != tunnels;
+}
+
+void SocketMonitor::follow(const SiteIndex& sites, std::vector<Tunnels> now, Ledger& ledger) {
+    if (!is_other(sites, now))
         return;
     directory_ = sites.directory();
     tunnels_ = std::move(now);
@@ -107,7 +130,7 @@ void SocketMonitor::follow(const SiteIndex& sites, const std::vector<CountedTunn
     warn_once(program_->set_targets(targets));
 }
 
-void SocketMonitor::follow_namespaces(const std::vector<CountedTunnels>& tunnels) {
+bool SocketMonitor::follow_namespaces(const std::vector<CountedTunnels>& tunnels) {
     std::vector<NetworkNamespace> now;
     const auto add = [&](const NetworkNamespace& netns) {
         if (std::ranges::find(now, netns.id, &NetworkNamespace::id) == now.end())
@@ -120,11 +143,12 @@ void SocketMonitor::follow_namespaces(const std::vector<CountedTunnels>& tunnels
         return a.id == b.id && a.path == b.path;
     };
     if (std::ranges::equal(now, namespaces_, same))
-        return;
+        return false;
     const Result<void> set = program_->set_namespaces(now);
     warn_once(set);
     if (set)
         namespaces_ = std::move(now);
+    return set.has_value();
 }
 
 void SocketMonitor::warn_once(const Result<void>& result) {

@@ -20,6 +20,13 @@
 
 namespace pangolin {
 
+enum class PollScope : std::uint8_t {
+    // Before totals are published or written down.
+    all,
+    // So that nothing is missed.
+    between_scrapes,
+};
+
 // An interface that is counted.
 struct CountedTunnels {
     WireGuardKey key;
@@ -54,7 +61,7 @@ class SocketMonitor {
     // Credits what was counted, and then follows the tunnels and the directory; with null `sites` (not known
     // yet) nothing is watched.
     void poll(const SiteIndex* sites, const std::vector<CountedTunnels>& tunnels, Ledger& ledger,
-              std::chrono::steady_clock::time_point now);
+              std::chrono::steady_clock::time_point now, PollScope scope);
 
     HttpMonitor& http() { return http_; }
 
@@ -67,8 +74,13 @@ class SocketMonitor {
   private:
     Result<SocketProgram> start_program();
     void forget_unknown();
-    void follow(const SiteIndex& sites, const std::vector<CountedTunnels>& tunnels, Ledger& ledger);
-    void follow_namespaces(const std::vector<CountedTunnels>& tunnels);
+    std::vector<Tunnels> dialled_through(const std::vector<CountedTunnels>& tunnels) const;
+    // Whether these are not what was followed last.
+    bool is_other(const SiteIndex& sites, const std::vector<Tunnels>& tunnels) const;
+    void follow(const SiteIndex& sites, std::vector<Tunnels> now, Ledger& ledger);
+    // Whether they are others than before.
+    bool follow_namespaces(const std::vector<CountedTunnels>& tunnels);
+    void sample(std::chrono::steady_clock::time_point now);
     void warn_once(const Result<void>& result);
 
     std::uint32_t max_targets_;
@@ -82,6 +94,7 @@ class SocketMonitor {
     std::shared_ptr<const SiteDirectory> directory_;
     std::vector<Tunnels> tunnels_;
     std::vector<NetworkNamespace> namespaces_;
+    std::chrono::steady_clock::time_point next_sample_;
     // Targets whose counts are to be forgotten.
     std::vector<std::uint32_t> retired_;
     // Of the last time, so that it is logged once.
