@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -169,6 +170,9 @@ class Exporter:
                 check=True,
                 timeout=60 * SLOWNESS,
             )
+            # It leaves a folder that was made for another user's exporter.
+            with contextlib.suppress(OSError):
+                os.rmdir(self.metrics["pin_dir"])
 
     def stop(self, strict: bool = True, by: signal.Signals = signal.SIGTERM, detach: bool = True) -> None:
         """Ends it and, when strict, insists on a clean end: status 0, nothing alarming said, nothing left running."""
