@@ -4,6 +4,7 @@
 PANGOLIN_EXPORTER_LAB_RECREATIONS   how often (500)
 """
 
+import contextlib
 import os
 import statistics
 import time
@@ -19,6 +20,15 @@ RECREATIONS = int(os.environ.get("PANGOLIN_EXPORTER_LAB_RECREATIONS", "500"))
 WARM_UP = min(20, RECREATIONS // 4)
 
 
+def held_descriptors(process: Path) -> list[str]:
+    """What they are; one that is closed meanwhile is not."""
+    held = []
+    for link in (process / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            held.append(os.readlink(link))
+    return held
+
+
 def slope(values: list[float]) -> float:
     """Growth with each recreation, by least squares."""
     return statistics.linear_regression(range(len(values)), values).slope
@@ -31,7 +41,7 @@ class Recreation(harness.LabTest):
             line.split(":", 1) for line in (process / "status").read_text().splitlines() if ":" in line
         )
         pins = Path(exporter.metrics["pin_dir"])
-        held = [os.readlink(link) for link in (process / "fd").iterdir()]
+        held = held_descriptors(process)
         return {
             "descriptors": len(held),
             "maps": held.count("anon_inode:bpf-map"),
