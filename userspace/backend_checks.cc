@@ -10,8 +10,8 @@ void BackendChecks::follow(const SiteDirectory& directory, Ledger& ledger) {
             target.health == TargetHealth::unknown)
             continue;
         const Site& site = directory.sites[*target.site];
-        checks_.push_back({.backend = &ledger.resources.backend(site.site_id, target.dialled->to_string()),
-                           .tunnel = site.type == SiteType::local ? nullptr : &ledger.sites.of(site.site_id),
+        checks_.push_back({.backend = ledger.resources.backend(site.site_id, target.dialled->to_string()),
+                           .tunnel = site.type == SiteType::local ? nullptr : ledger.sites.of(site.site_id),
                            .healthy = target.health == TargetHealth::healthy});
     }
 }

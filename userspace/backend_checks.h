@@ -1,6 +1,7 @@
 // What Pangolin's own health checks say of backends.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "userspace/ledger.h"
@@ -18,9 +19,9 @@ class BackendChecks {
 
   private:
     struct Check {
-        BackendAccount* backend = nullptr;
+        std::shared_ptr<BackendAccount> backend;
         // Null for a local site, which has no tunnel.
-        const SiteAccount* tunnel = nullptr;
+        std::shared_ptr<const SiteAccount> tunnel;
         bool healthy = false;
     };
     std::vector<Check> checks_;

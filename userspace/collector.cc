@@ -178,14 +178,23 @@ void Collector::refresh_sites() {
 }
 
 void Collector::set_sites(std::shared_ptr<const SiteIndex> sites) {
+    departed_sites_.follow(*sites_->directory(), *sites->directory(), ledger_.sites,
+                           std::chrono::steady_clock::now());
     sites_ = std::move(sites);
     site_accounts_.clear();
     for (const Site& site : sites_->directory()->sites)
-        site_accounts_.push_back(&ledger_.sites.of(site.site_id));
+        site_accounts_.push_back(ledger_.sites.of(site.site_id));
     backend_checks_.follow(*sites_->directory(), ledger_);
     sockets_.sites_changed(sites_->directory());
     for (const auto& part : options_.parts)
         part->sites_changed(sites_->directory());
+    forget_departed();
+}
+
+void Collector::forget_departed() {
+    const AccountReview review{.now = std::chrono::steady_clock::now(), .published = published_};
+    departed_sites_.forget(review);
+    ledger_.forget_unused(*sites_->directory(), review);
 }
 
 // Outside the lock: there may be thousands of processes.
@@ -406,7 +415,11 @@ void Collector::describe_sites(Snapshot& snapshot) const {
         }
         snapshot.sites.push_back(std::move(described));
     }
-    snapshot.sites.push_back(describe_account(nullptr, unassigned_account_));
+    for (const DepartedSite& departed : departed_sites_.sites()) {
+        snapshot.departed_sites.push_back(departed.site);
+        snapshot.sites.push_back(describe_account(departed.site.get(), *departed.account));
+    }
+    snapshot.sites.push_back(describe_account(nullptr, *unassigned_account_));
     for (const auto& [region, count] : active)
         snapshot.active_sites.push_back({std::string(region), count});
 }
@@ -415,8 +428,9 @@ void Collector::describe_resources(Snapshot& snapshot) const {
     snapshot.resources = ledger_.resources.resources();
     snapshot.targets = ledger_.resources.targets();
     snapshot.backends = ledger_.resources.backends();
-    for (const auto& [client_id, traffic] : ledger_.clients)
-        snapshot.clients.push_back({client_id, traffic});
+    ledger_.clients.for_each([&](const ClientAccount& account) {
+        snapshot.clients.push_back({account.client_id, account.traffic});
+    });
 }
 
 void Collector::describe_losses(Snapshot& snapshot) const {
@@ -472,6 +486,7 @@ std::shared_ptr<const Snapshot> Collector::collect() {
         part->describe(*snapshot);
     // After all was described: what is counted meanwhile may be in the state, but not the other way round.
     write_state(WriteReason::publishing);
+    published_ = std::chrono::steady_clock::now();
     snapshot->collection_seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     collections_seconds_ += snapshot->collection_seconds;

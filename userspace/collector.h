@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <stop_token>
 #include <string>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "userspace/backend_checks.h"
+#include "userspace/departed_sites.h"
 #include "userspace/interface_monitor.h"
 #include "userspace/ledger.h"
 #include "userspace/metadata/site_directory.h"
@@ -98,6 +100,8 @@ class Collector {
     // Whether the absence of an up tunnel means that it is down.
     bool can_judge(const Site& site) const;
     void set_sites(std::shared_ptr<const SiteIndex> sites);
+    // Of what sites and targets that are gone leave behind.
+    void forget_departed();
     void describe_sites(Snapshot& snapshot) const;
     void describe_resources(Snapshot& snapshot) const;
     void describe_losses(Snapshot& snapshot) const;
@@ -127,8 +131,10 @@ class Collector {
     SocketMonitor sockets_;
     BackendChecks backend_checks_;
     // Accounts of the directory's sites, in its order.
-    std::vector<SiteAccount*> site_accounts_;
-    SiteAccount& unassigned_account_{ledger_.sites.of(unassigned_site_id)};
+    std::vector<std::shared_ptr<SiteAccount>> site_accounts_;
+    std::shared_ptr<SiteAccount> unassigned_account_{ledger_.sites.of(unassigned_site_id)};
+    DepartedSites departed_sites_;
+    std::optional<std::chrono::steady_clock::time_point> published_;
     // Keys of interfaces seen on this host: exit nodes that are here.
     std::set<WireGuardKey> own_exit_nodes_;
     SourceState wireguard_state_{"wireguard"};

@@ -155,7 +155,7 @@ void Collector::write_state(WriteReason reason) {
         writer.block(static_cast<std::uint32_t>(StateBlock::boot),
                      [](ArchiveWriter& block) { block(boot_id()); });
         const SocketState sockets = sockets_.state();
-        write_ledger(writer, ledger_, sites_read_ ? sites_->directory().get() : nullptr, sockets.targets);
+        write_ledger(writer, ledger_);
         if (!sockets.pins.empty() || !sockets.http.pins.empty())
             writer.block(static_cast<std::uint32_t>(StateBlock::sockets),
                          [&](ArchiveWriter& block) { block(sockets); });
@@ -165,7 +165,7 @@ void Collector::write_state(WriteReason reason) {
             if (!monitor || !monitor->loaded())
                 return;
             writer.block(static_cast<std::uint32_t>(StateBlock::interface),
-                         [&](ArchiveWriter& block) { block(monitor->state(ledger_)); });
+                         [&](ArchiveWriter& block) { block(monitor->state()); });
             writer.block(static_cast<std::uint32_t>(StateBlock::health),
                          [&](ArchiveWriter& block) { block(monitor->health_state()); });
         };
@@ -193,7 +193,7 @@ void Collector::remove_unknown_pins() {
         return;
     std::set<std::string> known;
     for (const auto& monitor : monitors_)
-        known.insert(monitor->state(ledger_).pins);
+        known.insert(monitor->state().pins);
     std::vector<PinFolder> unknown;
     for (const std::string& path : pins->generations()) {
         if (!known.contains(path))

@@ -65,7 +65,7 @@ SiteAccount* HandshakeAccounting::account_of(const handshake_identity& identity,
         key = known->second;
     }
     const TrackedPeer* const peer = peers.find(key);
-    return peer == nullptr ? nullptr : peer->account;
+    return peer == nullptr ? nullptr : peer->account.get();
 }
 
 void HandshakeAccounting::credit(WireGuardProbe& probe, PeerTable& peers, SiteLedger& ledger,
@@ -79,6 +79,7 @@ void HandshakeAccounting::credit(WireGuardProbe& probe, PeerTable& peers, SiteLe
 void HandshakeAccounting::credit_waiting(PeerTable& peers, SiteLedger& ledger,
                                          std::chrono::nanoseconds patience,
                                          std::chrono::steady_clock::time_point now) {
+    const auto unassigned = ledger.of(unassigned_site_id);
     std::erase_if(waiting_, [&](const Outcome& outcome) {
         SiteAccount* account = nullptr;
         if (outcome.identity.kind != HANDSHAKE_NOBODY) {
@@ -87,7 +88,7 @@ void HandshakeAccounting::credit_waiting(PeerTable& peers, SiteLedger& ledger,
                 return false;
         }
         if (account == nullptr)
-            account = &ledger.of(unassigned_site_id);
+            account = unassigned.get();
         SiteHealth& health = account->health();
         if (!outcome.result) {
             health.add_drops(TRAFFIC_EGRESS, "wireguard_queue_full", outcome.count);

@@ -147,8 +147,8 @@ Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex* sites,
 // No route leads to their slots any more, so that what was just credited is final.
 void InterfaceMonitor::forget_gone(Ledger& ledger) {
     peers_.retire_unseen([&](TrackedPeer& gone) {
-        if (gone.traffic == nullptr)
-            credit_slot(gone, ledger.sites.of(unassigned_site_id).traffic);
+        if (gone.traffic() == nullptr)
+            credit_slot(gone, ledger.sites.of(unassigned_site_id)->traffic);
         retired_slots_.push_back(gone.slot);
         health_.retire(gone, ledger.sites);
     });
@@ -170,9 +170,8 @@ void InterfaceMonitor::resolve_sites(const SiteIndex& sites, Ledger& ledger) {
             continue;
         const PeerOwner owner = sites.find(reported, device_.public_key);
         peer->site = owner.site;
-        peer->account = &ledger.sites.of(owner.site != nullptr ? owner.site->site_id : unassigned_site_id);
-        peer->traffic =
-            owner.client != nullptr ? &ledger.clients[owner.client->client_id] : &peer->account->traffic;
+        peer->account = ledger.sites.of(owner.site != nullptr ? owner.site->site_id : unassigned_site_id);
+        peer->client = owner.client != nullptr ? ledger.client(owner.client->client_id) : nullptr;
     }
 }
 
@@ -226,13 +225,13 @@ Result<void> InterfaceMonitor::replace_program(const TrafficCapacity& capacity,
 }
 
 void InterfaceMonitor::credit_replaced(TrafficProgram larger, Ledger& ledger) {
-    SiteAccount& unassigned = ledger.sites.of(unassigned_site_id);
-    credit_last_unmatched(unassigned);
+    const auto unassigned = ledger.sites.of(unassigned_site_id);
+    credit_last_unmatched(*unassigned);
     unmatched_credited_ = {};
     const std::uint32_t old_slots = program_->capacity().slots;
     peers_.for_each([&](const WireGuardKey&, TrackedPeer& peer) {
         if (peer.slot < old_slots)
-            credit_slot(peer, peer.traffic != nullptr ? *peer.traffic : unassigned.traffic);
+            credit_slot(peer, peer.traffic() != nullptr ? *peer.traffic() : unassigned->traffic);
         peer.credited = {};
     });
     targets_.replace(*program_, larger);
@@ -252,15 +251,15 @@ void InterfaceMonitor::credit_counters(const PollTime& now, Ledger& ledger) {
     // Accounts are known without a directory when another process has written them down.
     const std::uint32_t slots = program_->capacity().slots;
     peers_.for_each([&](const WireGuardKey&, TrackedPeer& peer) {
-        if (peer.traffic != nullptr && peer.slot < slots)
-            credit_slot(peer, *peer.traffic);
+        if (peer.traffic() != nullptr && peer.slot < slots)
+            credit_slot(peer, *peer.traffic());
     });
     targets_.credit(*program_);
     if (!directory_)
         return;
-    SiteAccount& unassigned = ledger.sites.of(unassigned_site_id);
-    count_no_peer(credit_unmatched_slot(unassigned), unassigned);
-    count_no_peer(unmatched_.credit(*program_, *routes_, peers_, unassigned, now.steady), unassigned);
+    const auto unassigned = ledger.sites.of(unassigned_site_id);
+    count_no_peer(credit_unmatched_slot(*unassigned), *unassigned);
+    count_no_peer(unmatched_.credit(*program_, *routes_, peers_, *unassigned, now.steady), *unassigned);
 }
 
 // Of addresses that found no room in the kernel's map.
@@ -334,16 +333,16 @@ void InterfaceMonitor::mark_unknown() {
 void InterfaceMonitor::finish(Ledger& ledger) {
     // Writes the state, which unmatched traffic that is credited for good is not in any more.
     health_.finish(keeping_, peers_, ledger.sites);
-    SiteAccount& unassigned = ledger.sites.of(unassigned_site_id);
+    const auto unassigned = ledger.sites.of(unassigned_site_id);
     const std::uint32_t slots = program_->capacity().slots;
     peers_.for_each([&](const WireGuardKey& key, TrackedPeer& peer) {
         if (peer.slot < slots)
-            credit_slot(peer, peer.traffic != nullptr ? *peer.traffic : unassigned.traffic);
+            credit_slot(peer, peer.traffic() != nullptr ? *peer.traffic() : unassigned->traffic);
         if (peer.reported)
             ledger.sites.keep_reading(key, peer.reading);
     });
     targets_.credit(*program_);
-    credit_last_unmatched(unassigned);
+    credit_last_unmatched(*unassigned);
 }
 
 void InterfaceMonitor::set_namespace(const NetworkNamespace& netns) {

@@ -49,7 +49,7 @@ class InterfaceMonitor {
                         Ledger& ledger);
 
     // To be written down at any moment between two calls of this class, and in write_state().
-    InterfaceState state(const Ledger& ledger) const;
+    InterfaceState state() const;
     HealthState health_state() const { return health_.state(); }
     // What belongs to a restored monitor; before resume().
     void restore_health(const HealthState& state) { health_.restore(state); }

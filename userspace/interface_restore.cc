@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <map>
 
 #include "loader/base/number.h"
 #include "userspace/interface_monitor.h"
@@ -11,15 +10,12 @@
 
 namespace pangolin {
 
-InterfaceState InterfaceMonitor::state(const Ledger& ledger) const {
+InterfaceState InterfaceMonitor::state() const {
     InterfaceState state;
     state.interface = interface_;
     state.public_key = public_key_;
     if (keeping_.pins != nullptr && program_->pins())
         state.pins = keeping_.pins->path_in_root(*program_->pins());
-    std::map<const traffic_counts*, std::string> clients;
-    for (const auto& [client_id, traffic] : ledger.clients)
-        clients.emplace(&traffic, client_id);
     state.peers.reserve(peers_.size());
     peers_.for_each([&](const WireGuardKey& key, const TrackedPeer& peer) {
         PeerState& written = state.peers.emplace_back();
@@ -31,8 +27,8 @@ InterfaceState InterfaceMonitor::state(const Ledger& ledger) const {
         if (peer.account == nullptr)
             return;
         written.site_id = peer.account->site_id;
-        if (const auto client = clients.find(peer.traffic); client != clients.end())
-            written.client_id = client->second;
+        if (peer.client != nullptr)
+            written.client_id = peer.client->client_id;
     });
     state.targets = targets_.states();
     unmatched_.for_each_credited([&](const IpAddress& remote, const traffic_counts& credited) {
@@ -86,9 +82,9 @@ void InterfaceMonitor::restore_peers(const InterfaceState& state, Ledger& ledger
         peer.credited = written.credited;
         if (written.site_id.empty())
             continue;
-        peer.account = &ledger.sites.of(written.site_id);
-        peer.traffic =
-            written.client_id.empty() ? &peer.account->traffic : &ledger.clients[written.client_id];
+        peer.account = ledger.sites.of(written.site_id);
+        if (!written.client_id.empty())
+            peer.client = ledger.client(written.client_id);
     }
     for (const TargetState& target : state.targets)
         targets_.restore(target, ledger);

@@ -1,23 +1,38 @@
 // All accounts: what has been counted since the exporter's start, by whose it is.
 #pragma once
 
+#include <array>
 #include <chrono>
-#include <functional>
-#include <map>
+#include <memory>
 #include <string>
+#include <string_view>
 
 #include "bpf/shared/traffic.h"
+#include "userspace/account_table.h"
+#include "userspace/metadata/site_directory.h"
 #include "userspace/resource_ledger.h"
 #include "userspace/site_ledger.h"
 
 namespace pangolin {
 
-// Not thread-safe. References into it stay valid for its life.
+// Of a client that was seen as a peer.
+struct ClientAccount {
+    std::string client_id;
+    // Inner IP packets and bytes.
+    traffic_counts traffic{};
+};
+
+inline std::array<std::string_view, 1> labels_of(const ClientAccount& account) {
+    return {account.client_id};
+}
+
+// Not thread-safe.
 struct Ledger {
     SiteLedger sites;
     ResourceLedger resources;
-    // Inner IP packets and bytes by client_id, of clients that were seen as peers.
-    std::map<std::string, traffic_counts, std::less<>> clients;
+    AccountTable<1, ClientAccount> clients;
+
+    std::shared_ptr<ClientAccount> client(std::string_view client_id);
 
     // See SiteLedger.
     void begin_poll() {
@@ -28,6 +43,10 @@ struct Ledger {
         sites.end_poll(now);
         resources.end_poll(now);
     }
+
+    // Forgets what neither `directory` has any more nor anybody holds, once that was so for a while and its
+    // totals have been published (account_lifetime). To be called now and then.
+    void forget_unused(const SiteDirectory& directory, const AccountReview& review);
 };
 
 }  // namespace pangolin

@@ -3,14 +3,15 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <unordered_map>
 #include <vector>
 
 #include "bpf/shared/traffic.h"
 #include "loader/route_table.h"
+#include "userspace/ledger.h"
 #include "userspace/metadata/site_directory.h"
-#include "userspace/site_ledger.h"
 #include "userspace/wireguard/device.h"
 
 namespace pangolin {
@@ -37,9 +38,13 @@ struct TrackedPeer {
     std::optional<Endpoint> endpoint;
     const Site* site = nullptr;
     // Null until the sites are known.
-    SiteAccount* account = nullptr;
-    // Where its traffic is credited: in `account`, or in a client's where the peer is one. Null as `account`.
-    traffic_counts* traffic = nullptr;
+    std::shared_ptr<SiteAccount> account;
+    // Where its traffic is credited, if the peer is a client; else in `account`.
+    std::shared_ptr<ClientAccount> client;
+    // Null as `account`.
+    traffic_counts* traffic() const {
+        return client ? &client->traffic : account ? &account->traffic : nullptr;
+    }
     std::uint64_t seen_in_poll = 0;
 
     // A handshake in the last 180 s (WireGuard rejects older keys: REJECT_AFTER_TIME, section 6.1 of the

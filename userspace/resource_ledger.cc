@@ -1,18 +1,27 @@
 #include "userspace/resource_ledger.h"
 
+#include <utility>
+
 namespace pangolin {
 namespace {
 
 // What connections showed counts as the state of a backend for so long.
 constexpr std::chrono::seconds observation_lifetime{60};
 
-template <class Accounts>
-auto copied(const Accounts& accounts) {
-    std::vector<typename Accounts::mapped_type> result;
+template <std::size_t label_count, class Account>
+std::vector<Account> copied(const AccountTable<label_count, Account>& accounts) {
+    std::vector<Account> result;
     result.reserve(accounts.size());
-    for (const auto& [labels, account] : accounts)
-        result.push_back(account);
+    accounts.for_each([&](const Account& account) { result.push_back(account); });
     return result;
+}
+
+// `Labels` are those of the account.
+template <class Account, class Labels>
+std::shared_ptr<Account> made(Labels labels) {
+    auto account = std::make_shared<Account>();
+    account->labels = std::make_shared<const Labels>(std::move(labels));
+    return account;
 }
 
 }  // namespace
@@ -36,54 +45,44 @@ void BackendAccount::settle(std::chrono::steady_clock::time_point now) {
         healthy = true;
 }
 
-ResourceAccount& ResourceLedger::of(std::string_view site_id, std::string_view resource_id) {
-    if (const auto found = resources_.find({site_id, resource_id}); found != resources_.end())
-        return found->second;
-    auto labels = std::make_shared<const ResourceLabels>(
-        ResourceLabels{.site_id = std::string(site_id), .resource_id = std::string(resource_id)});
-    ResourceAccount& account = resources_[{labels->site_id, labels->resource_id}];
-    account.labels = std::move(labels);
-    return account;
+std::shared_ptr<ResourceAccount> ResourceLedger::of(std::string_view site_id, std::string_view resource_id) {
+    return resources_.of({site_id, resource_id}, [&] {
+        return made<ResourceAccount>(
+            ResourceLabels{.site_id = std::string(site_id), .resource_id = std::string(resource_id)});
+    });
 }
 
-TargetAccount& ResourceLedger::target(std::string_view site_id, std::string_view resource_id,
-                                      std::string_view backend) {
-    if (const auto found = targets_.find({site_id, resource_id, backend}); found != targets_.end())
-        return found->second;
-    auto labels = std::make_shared<const TargetLabels>(TargetLabels{.site_id = std::string(site_id),
-                                                                    .resource_id = std::string(resource_id),
-                                                                    .backend = std::string(backend)});
-    TargetAccount& account = targets_[{labels->site_id, labels->resource_id, labels->backend}];
-    account.labels = std::move(labels);
-    return account;
+std::shared_ptr<TargetAccount> ResourceLedger::target(std::string_view site_id, std::string_view resource_id,
+                                                      std::string_view backend) {
+    return targets_.of({site_id, resource_id, backend}, [&] {
+        return made<TargetAccount>(TargetLabels{.site_id = std::string(site_id),
+                                                .resource_id = std::string(resource_id),
+                                                .backend = std::string(backend)});
+    });
 }
 
-BackendAccount& ResourceLedger::backend(std::string_view site_id, std::string_view backend) {
-    if (const auto found = backends_.find({site_id, backend}); found != backends_.end())
-        return found->second;
-    auto labels = std::make_shared<const BackendLabels>(
-        BackendLabels{.site_id = std::string(site_id), .backend = std::string(backend)});
-    BackendAccount& account = backends_[{labels->site_id, labels->backend}];
-    account.labels = std::move(labels);
-    return account;
+std::shared_ptr<BackendAccount> ResourceLedger::backend(std::string_view site_id, std::string_view backend) {
+    return backends_.of({site_id, backend}, [&] {
+        return made<BackendAccount>(
+            BackendLabels{.site_id = std::string(site_id), .backend = std::string(backend)});
+    });
 }
 
 void ResourceLedger::begin_poll() {
-    for (auto& [labels, account] : resources_) {
+    resources_.for_each([](ResourceAccount& account) {
         account.udp_flows.reset();
         account.tcp_connections.reset();
         account.http_requests.reset();
         account.websockets.reset();
-    }
-    for (auto& [labels, account] : backends_) {
+    });
+    backends_.for_each([](BackendAccount& account) {
         account.checked_.reset();
         account.live_ = 0;
-    }
+    });
 }
 
 void ResourceLedger::end_poll(std::chrono::steady_clock::time_point now) {
-    for (auto& [labels, account] : backends_)
-        account.settle(now);
+    backends_.for_each([&](BackendAccount& account) { account.settle(now); });
 }
 
 std::vector<ResourceAccount> ResourceLedger::resources() const {

@@ -5,7 +5,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "bpf/shared/traffic.h"
+#include "userspace/account_table.h"
 #include "userspace/http_account.h"
 
 namespace pangolin {
@@ -93,12 +93,23 @@ struct BackendAccount {
     bool observed_healthy_ = false;
 };
 
-// Not thread-safe. References that it returns stay valid for the ledger's life.
+inline std::array<std::string_view, 2> labels_of(const ResourceAccount& account) {
+    return {account.labels->site_id, account.labels->resource_id};
+}
+inline std::array<std::string_view, 3> labels_of(const TargetAccount& account) {
+    return {account.labels->site_id, account.labels->resource_id, account.labels->backend};
+}
+inline std::array<std::string_view, 2> labels_of(const BackendAccount& account) {
+    return {account.labels->site_id, account.labels->backend};
+}
+
+// Not thread-safe.
 class ResourceLedger {
   public:
-    ResourceAccount& of(std::string_view site_id, std::string_view resource_id);
-    TargetAccount& target(std::string_view site_id, std::string_view resource_id, std::string_view backend);
-    BackendAccount& backend(std::string_view site_id, std::string_view backend);
+    std::shared_ptr<ResourceAccount> of(std::string_view site_id, std::string_view resource_id);
+    std::shared_ptr<TargetAccount> target(std::string_view site_id, std::string_view resource_id,
+                                          std::string_view backend);
+    std::shared_ptr<BackendAccount> backend(std::string_view site_id, std::string_view backend);
 
     // A poll: what is not a total is forgotten, and known again at its end.
     void begin_poll();
@@ -111,23 +122,23 @@ class ResourceLedger {
 
     // Calls `visit(ResourceAccount&)`, `visit(TargetAccount&)` and `visit(BackendAccount&)`.
     template <class Visit>
-    void for_each(Visit visit) {
-        for (auto& [labels, account] : resources_)
-            visit(account);
-        for (auto& [labels, account] : targets_)
-            visit(account);
-        for (auto& [labels, account] : backends_)
-            visit(account);
+    void for_each(Visit visit) const {
+        resources_.for_each(visit);
+        targets_.for_each(visit);
+        backends_.for_each(visit);
+    }
+    // See AccountTable.
+    void forget_unused(const AccountReview& review, auto is_live_resource, auto is_live_target,
+                       auto is_live_backend) {
+        resources_.forget_unused(review, is_live_resource);
+        targets_.forget_unused(review, is_live_target);
+        backends_.forget_unused(review, is_live_backend);
     }
 
   private:
-    // Keys point into the accounts' labels.
-    template <std::size_t labels, class Account>
-    using Accounts = std::map<std::array<std::string_view, labels>, Account>;
-
-    Accounts<2, ResourceAccount> resources_;
-    Accounts<3, TargetAccount> targets_;
-    Accounts<2, BackendAccount> backends_;
+    AccountTable<2, ResourceAccount> resources_;
+    AccountTable<3, TargetAccount> targets_;
+    AccountTable<2, BackendAccount> backends_;
 };
 
 }  // namespace pangolin

@@ -47,12 +47,12 @@ void SiteAccount::settle(double elapsed_seconds) {
     settled_up_ |= up;
 }
 
-SiteAccount& SiteLedger::of(std::string_view site_id) {
-    if (const auto found = by_id_.find(site_id); found != by_id_.end())
-        return *found->second;
-    SiteAccount& account = accounts_.emplace_back();
-    account.site_id = by_id_.emplace(site_id, &account).first->first;
-    return account;
+std::shared_ptr<SiteAccount> SiteLedger::of(std::string_view site_id) {
+    return accounts_.of({site_id}, [&] {
+        auto account = std::make_shared<SiteAccount>();
+        account->site_id = site_id;
+        return account;
+    });
 }
 
 void SiteLedger::keep_reading(const WireGuardKey& key, const TunnelReading& reading) {
@@ -72,17 +72,16 @@ std::optional<TunnelReading> SiteLedger::take_reading(const WireGuardKey& key) {
 }
 
 void SiteLedger::begin_poll() {
-    for (SiteAccount& account : accounts_) {
+    for_each([](SiteAccount& account) {
         account.up = account.unknown = false;
         account.same_key_ = false;
-    }
+    });
 }
 
 void SiteLedger::end_poll(std::chrono::steady_clock::time_point now) {
     const double elapsed = last_poll_ ? std::chrono::duration<double>(now - *last_poll_).count() : 0.0;
     last_poll_ = now;
-    for (SiteAccount& account : accounts_)
-        account.settle(elapsed);
+    for_each([&](SiteAccount& account) { account.settle(elapsed); });
 }
 
 }  // namespace pangolin

@@ -1,10 +1,9 @@
 // What has been counted for each site, over all its peers, past and present.
 #pragma once
 
-#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +11,7 @@
 #include <unordered_map>
 
 #include "bpf/shared/traffic.h"
+#include "userspace/account_table.h"
 #include "userspace/site_health.h"
 #include "userspace/wireguard/key.h"
 
@@ -19,8 +19,7 @@ namespace pangolin {
 
 // Totals only grow. The flags are of the poll that is going on or was last.
 struct SiteAccount {
-    // In the ledger.
-    std::string_view site_id;
+    std::string site_id;
     traffic_counts traffic{};
     // Part of `traffic`: client traffic that gerbil relays to the site inside the tunnel.
     target_counts relay{};
@@ -61,20 +60,29 @@ struct SiteAccount {
     bool health_is_shared_ = false;
 };
 
+inline std::array<std::string_view, 1> labels_of(const SiteAccount& account) {
+    return {account.site_id};
+}
+
 // WireGuard's own counters of a peer, as last read.
 struct TunnelReading {
     std::uint64_t receive_bytes = 0;
     std::uint64_t transmit_bytes = 0;
 };
 
-// Not thread-safe. References that of() returns stay valid for the ledger's life.
+// Not thread-safe.
 class SiteLedger {
   public:
-    SiteAccount& of(std::string_view site_id);
+    std::shared_ptr<SiteAccount> of(std::string_view site_id);
     // Calls `visit(SiteAccount&)`.
     template <class Visit>
-    void for_each(Visit visit) {
-        std::ranges::for_each(accounts_, visit);
+    void for_each(Visit visit) const {
+        accounts_.for_each(visit);
+    }
+    // See AccountTable.
+    template <class IsLive>
+    void forget_unused(const AccountReview& review, IsLive is_live) {
+        accounts_.forget_unused(review, is_live);
     }
 
     // Readings that are in the accounts, of peers whose interface is not watched any more: an interface may
@@ -91,13 +99,7 @@ class SiteLedger {
     void end_poll(std::chrono::steady_clock::time_point now);
 
   private:
-    struct Hash {
-        using is_transparent = void;
-        std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
-    };
-    // Every poll walks over all accounts, so they lie together.
-    std::deque<SiteAccount> accounts_;
-    std::unordered_map<std::string, SiteAccount*, Hash, std::equal_to<>> by_id_;
+    AccountTable<1, SiteAccount> accounts_;
     std::unordered_map<WireGuardKey, TunnelReading> readings_;
     std::optional<std::chrono::steady_clock::time_point> last_poll_;
 };

@@ -23,7 +23,8 @@ namespace pangolin {
 
 // A site with what was counted for it since the exporter's start. Totals only grow.
 struct SiteSnapshot {
-    // Null for the unassigned traffic; otherwise points into Snapshot::directory.
+    // Null for the unassigned traffic; otherwise points into Snapshot::directory, or is one of
+    // departed_sites.
     const Site* site = nullptr;
     std::string_view site_id() const { return site ? std::string_view(site->site_id) : unassigned_site_id; }
 
@@ -125,8 +126,9 @@ struct ActiveSites {
 
 struct Snapshot {
     std::chrono::system_clock::time_point time;
-    // Keeps every `site` pointer below alive.
+    // These two keep every `site` pointer below alive.
     std::shared_ptr<const SiteDirectory> directory;
+    std::vector<std::shared_ptr<const Site>> departed_sites;
     std::vector<SiteSnapshot> sites;
     // In the order of their labels.
     std::vector<ResourceAccount> resources;

@@ -64,9 +64,9 @@ SocketAccounting::Watched* SocketAccounting::list(const DialledTarget& each, con
     const std::string_view site_id = site_id_of(each);
     const std::string backend = each.target->dialled->to_string();
     watched->listing = listing_;
-    watched->resource = &ledger.resources.of(site_id, each.resource->resource_id);
-    watched->target = &ledger.resources.target(site_id, each.resource->resource_id, backend);
-    watched->backend = &ledger.resources.backend(site_id, backend);
+    watched->resource = ledger.resources.of(site_id, each.resource->resource_id);
+    watched->target = ledger.resources.target(site_id, each.resource->resource_id, backend);
+    watched->backend = ledger.resources.backend(site_id, backend);
     watched->http = speaks_http(each);
     return watched;
 }
@@ -79,7 +79,7 @@ void SocketAccounting::list(const TargetIndex& index, const DialledTarget& each,
     if (watched == nullptr)
         return;
     const bool local = each.site != nullptr && each.site->type == SiteType::local;
-    watched->local_site = local ? &ledger.sites.of(site_id_of(each)).traffic : nullptr;
+    watched->local_site = local ? ledger.sites.of(site_id_of(each)) : nullptr;
     watched->raw_tcp = each.resource->protocol == "tcp";
     watched->resource->counted |= local;
     listed.push_back({.address = each.dialled.address,
@@ -104,10 +104,10 @@ void SocketAccounting::restore(const SocketState& state, Ledger& ledger) {
         Watched& watched = target->second;
         watched.index = written.index;
         watched.credited = written.credited;
-        watched.resource = &ledger.resources.of(written.site_id, written.resource_id);
-        watched.target = &ledger.resources.target(written.site_id, written.resource_id, written.backend);
-        watched.backend = &ledger.resources.backend(written.site_id, written.backend);
-        watched.local_site = written.is_local ? &ledger.sites.of(written.site_id).traffic : nullptr;
+        watched.resource = ledger.resources.of(written.site_id, written.resource_id);
+        watched.target = ledger.resources.target(written.site_id, written.resource_id, written.backend);
+        watched.backend = ledger.resources.backend(written.site_id, written.backend);
+        watched.local_site = written.is_local ? ledger.sites.of(written.site_id) : nullptr;
         watched.raw_tcp = written.raw_tcp;
         watched.http = written.http;
         by_index_.insert_or_assign(written.index, target);
@@ -184,7 +184,7 @@ void SocketAccounting::credit(Watched& watched, const socket_counts& now,
         growth.bytes[direction] = grown(now.bytes[direction], watched.credited.bytes[direction]);
         if (watched.local_site != nullptr) {
             watched.resource->traffic.count[direction].bytes += growth.bytes[direction];
-            watched.local_site->count[direction][TRAFFIC_TCP].bytes += growth.bytes[direction];
+            watched.local_site->traffic.count[direction][TRAFFIC_TCP].bytes += growth.bytes[direction];
         }
     }
     const ConnectionErrors errors = errors_of(growth);
@@ -222,7 +222,7 @@ std::optional<SocketAccounting::Accounts> SocketAccounting::accounts_of(std::uin
     if (watched == by_index_.end())
         return {};
     const Watched& of = watched->second->second;
-    return Accounts{.resource = of.resource, .target = of.target, .backend = of.backend};
+    return Accounts{.resource = of.resource.get(), .target = of.target.get(), .backend = of.backend.get()};
 }
 
 std::vector<std::uint32_t> SocketAccounting::finished(std::chrono::steady_clock::time_point now) const {

@@ -5,6 +5,7 @@
 #include <compare>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -96,11 +97,11 @@ class SocketAccounting {
         std::uint64_t live = 0;
         // None while it is listed.
         std::optional<std::chrono::steady_clock::time_point> gone_since;
-        ResourceAccount* resource = nullptr;
-        TargetAccount* target = nullptr;
-        BackendAccount* backend = nullptr;
-        // Of a local site, which has no packets in a tunnel.
-        traffic_counts* local_site = nullptr;
+        std::shared_ptr<ResourceAccount> resource;
+        std::shared_ptr<TargetAccount> target;
+        std::shared_ptr<BackendAccount> backend;
+        // None unless it is a local one, which has no packets in a tunnel.
+        std::shared_ptr<SiteAccount> local_site;
         bool raw_tcp = false;
         bool http = false;
     };

@@ -13,7 +13,7 @@ namespace {
 // Flows count for so long after their last packet.
 constexpr std::uint32_t flow_lifetime_seconds = 60;
 
-bool has_flows(const DialledAddress& dialled, const ResourceAccount* resource) {
+bool has_flows(const DialledAddress& dialled, const std::shared_ptr<ResourceAccount>& resource) {
     return resource != nullptr && dialled.protocol == TargetProtocol::udp;
 }
 
@@ -31,13 +31,10 @@ bool TargetTraffic::follow(const TargetIndex& index, const WireGuardKey& interfa
         if (target == nullptr)
             continue;
         Account& account = target->entry;
-        account.resource = each.target != nullptr
-                               ? &ledger.resources.of(site_id_of(each), each.resource->resource_id)
-                               : nullptr;
-        if (account.resource != nullptr)
-            account.total = &account.resource->traffic;
-        else
-            relay(account, ledger.sites.of(each.site->site_id));
+        const bool relayed = each.target == nullptr;
+        account.relayed_to = relayed ? ledger.sites.of(each.site->site_id) : nullptr;
+        account.resource =
+            relayed ? nullptr : ledger.resources.of(site_id_of(each), each.resource->resource_id);
     }
     bool changed = targets_.end_listing();
     // What was relayed traffic may be a resource's now, at the same port.
@@ -76,7 +73,7 @@ void TargetTraffic::credit(Targets::Element& target, const TrafficProgram& progr
     const target_counts now = program.read_target(target.index);
     const target_counts grown = difference(now, account.credited);
     account.credited = now;
-    add(*account.total, grown);
+    add(account.total(), grown);
     if (account.resource != nullptr && packets(grown) > 0)
         account.resource->counted = true;
 }
@@ -147,11 +144,10 @@ void TargetTraffic::restore(const TargetState& state, Ledger& ledger) {
     Account& account = targets_.restore(state.dialled, state.index).entry;
     account.credited = state.credited;
     if (state.resource_id.empty()) {
-        relay(account, ledger.sites.of(state.site_id));
+        account.relayed_to = ledger.sites.of(state.site_id);
         return;
     }
-    account.resource = &ledger.resources.of(state.site_id, state.resource_id);
-    account.total = &account.resource->traffic;
+    account.resource = ledger.resources.of(state.site_id, state.resource_id);
 }
 
 std::vector<TargetState> TargetTraffic::states() const {
@@ -167,15 +163,10 @@ std::vector<TargetState> TargetTraffic::states() const {
             state.site_id = account.resource->labels->site_id;
             state.resource_id = account.resource->labels->resource_id;
         } else {
-            state.site_id = account.relayed_to;
+            state.site_id = account.relayed_to->site_id;
         }
     });
     return states;
-}
-
-void TargetTraffic::relay(Account& account, SiteAccount& site) {
-    account.total = &site.relay;
-    account.relayed_to = site.site_id;
 }
 
 void TargetTraffic::mark_counted(const RouteTable& routes) {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
@@ -67,15 +68,13 @@ class TargetTraffic {
     struct Account {
         // Part of the counts that is in the ledger already.
         target_counts credited{};
-        target_counts* total = nullptr;
-        // In the ledger, for relayed traffic.
-        std::string_view relayed_to;
-        // Null for relayed traffic.
-        ResourceAccount* resource = nullptr;
+        // Of these two one is null.
+        std::shared_ptr<SiteAccount> relayed_to;
+        std::shared_ptr<ResourceAccount> resource;
+        target_counts& total() const { return resource ? resource->traffic : relayed_to->relay; }
     };
     using Targets = IndexTable<DialledAddress, Account, DialledAddressHash>;
 
-    static void relay(Account& account, SiteAccount& site);
     static void credit(Targets::Element& target, const TrafficProgram& program);
 
     std::uint32_t max_targets_;
@@ -83,7 +82,7 @@ class TargetTraffic {
     // Indexes whose counters are to be cleared.
     std::vector<std::uint32_t> retired_;
     // By index, of those whose flows are followed.
-    std::unordered_map<std::uint32_t, ResourceAccount*> with_flows_;
+    std::unordered_map<std::uint32_t, std::shared_ptr<ResourceAccount>> with_flows_;
     std::size_t flows_ = 0;
     // Whether there were targets with flows at the last count_flows().
     bool had_flows_ = false;

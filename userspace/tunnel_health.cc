@@ -197,8 +197,8 @@ void TunnelHealth::credit(PeerTable& peers, SiteLedger& ledger, bool sites_known
 SiteAccount* TunnelHealth::account_of(std::uint32_t slot, PeerTable& peers, SiteLedger& ledger, bool final) {
     const TrackedPeer* const peer = peers.at_slot(slot);
     if (peer != nullptr && peer->account != nullptr)
-        return peer->account;
-    return slot == TRAFFIC_SLOT_UNMATCHED || final ? &ledger.of(unassigned_site_id) : nullptr;
+        return peer->account.get();
+    return slot == TRAFFIC_SLOT_UNMATCHED || final ? ledger.of(unassigned_site_id).get() : nullptr;
 }
 
 void TunnelHealth::credit_tcp(PeerTable& peers, SiteLedger& ledger, bool final) {
@@ -272,7 +272,7 @@ void TunnelHealth::credit_drops(PeerTable& peers, SiteLedger& ledger, bool final
 }
 
 void TunnelHealth::retire(TrackedPeer& peer, SiteLedger& ledger) {
-    SiteAccount& account = peer.account != nullptr ? *peer.account : ledger.of(unassigned_site_id);
+    SiteAccount& account = peer.account != nullptr ? *peer.account : *ledger.of(unassigned_site_id);
     if (tcp_) {
         if (const auto last = tcp_->take(peer.slot))
             credit_tcp_slot({peer.slot, *last}, account);

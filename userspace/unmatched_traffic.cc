@@ -33,8 +33,8 @@ traffic_counts UnmatchedAccounting::credit(const TrafficProgram& program, const 
             entry.last_change = now;
         }
         const TrackedPeer* const peer = peers.at_slot(routes.find(traffic.remote));
-        if (peer != nullptr && peer->traffic != nullptr) {
-            add(*peer->traffic, difference(traffic.counts, entry.credited));
+        if (peer != nullptr && peer->traffic() != nullptr) {
+            add(*peer->traffic(), difference(traffic.counts, entry.credited));
             entry.credited = traffic.counts;
             final_.push_back(traffic.remote);
             kept.emplace(traffic.remote, entry);
@@ -74,9 +74,9 @@ traffic_counts UnmatchedAccounting::credit_final(const TrafficProgram& program, 
         const auto known = entries_.find(traffic.remote);
         const traffic_counts credited = known == entries_.end() ? traffic_counts{} : known->second.credited;
         const TrackedPeer* const peer = peers.at_slot(routes.find(traffic.remote));
-        add(peer != nullptr && peer->traffic != nullptr ? *peer->traffic
-            : peer != nullptr                           ? unassigned.traffic
-                                                        : nobody,
+        add(peer != nullptr && peer->traffic() != nullptr ? *peer->traffic()
+            : peer != nullptr                             ? unassigned.traffic
+                                                          : nobody,
             difference(traffic.counts, credited));
     }
     entries_.clear();

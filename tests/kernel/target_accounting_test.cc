@@ -166,7 +166,7 @@ Bytes credited(const SiteDirectory& directory, Ledger& ledger) {
     for (const ResourceAccount& account : ledger.resources.resources())
         add({account.labels->site_id, account.labels->resource_id}, account.traffic);
     for (const Site& site : directory.sites)
-        add({site.site_id, ""}, ledger.sites.of(site.site_id).relay);
+        add({site.site_id, ""}, ledger.sites.of(site.site_id)->relay);
     return result;
 }
 
@@ -270,7 +270,7 @@ TEST(TargetAccounting, FlowsAreThoseOfTheLastMinute) {
     const auto flows = [&](const char* resource, const char* site = "site-0") {
         ledger.begin_poll();
         node.targets().count_flows(node.program(), now);
-        return ledger.resources.of(site, resource).udp_flows;
+        return ledger.resources.of(site, resource)->udp_flows;
     };
     const auto send = [&](traffic_direction direction, std::uint32_t site, std::uint16_t port,
                           std::uint16_t local_port) {
@@ -320,10 +320,10 @@ TEST(TargetAccounting, FlowsBeyondTheMapAreCountedAsLost) {
                                         static_cast<std::uint16_t>(i), 0));
     ledger.begin_poll();
     node.targets().count_flows(node.program(), std::chrono::steady_clock::time_point{});
-    EXPECT_EQ(*ledger.resources.of("site-0", "resource-100000").udp_flows, std::uint64_t{TRAFFIC_MAX_FLOWS});
+    EXPECT_EQ(*ledger.resources.of("site-0", "resource-100000")->udp_flows, std::uint64_t{TRAFFIC_MAX_FLOWS});
     EXPECT_EQ(node.program().read_losses().loss[TRAFFIC_LOSS_FLOWS_FULL], beyond);
     node.targets().credit(node.program());
-    EXPECT_EQ(packets(ledger.resources.of("site-0", "resource-100000").traffic), TRAFFIC_MAX_FLOWS + beyond);
+    EXPECT_EQ(packets(ledger.resources.of("site-0", "resource-100000")->traffic), TRAFFIC_MAX_FLOWS + beyond);
 }
 
 }  // namespace

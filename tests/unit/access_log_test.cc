@@ -142,7 +142,7 @@ std::string line(const std::string& service, const std::string& server, const st
 
 class AccessLogAccountsTest : public testing::Test {
   protected:
-    AccessLogAccountsTest() { accounts.sites_changed(directory()); }
+    AccessLogAccountsTest() { accounts.sites_changed(directory(), start); }
     void add(const std::string& text) {
         const auto entry = parse_access_log_line(text);
         ASSERT_TRUE(entry);
@@ -162,6 +162,7 @@ class AccessLogAccountsTest : public testing::Test {
         }
         return result;
     }
+    const std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
     AccessLogAccounts accounts;
 };
 
@@ -242,12 +243,19 @@ TEST_F(AccessLogAccountsTest, AddsToWhatTheKernelSaw) {
     EXPECT_EQ(snapshot.backends.front().response_sizes.bucket[1], 1U);
 }
 
-TEST_F(AccessLogAccountsTest, CountsSurviveTheirTarget) {
+TEST_F(AccessLogAccountsTest, CountsSurviveTheirTargetForAWhile) {
+    const auto nothing = std::make_shared<const SiteDirectory>();
+    const char* const its_counts = "home shop 100.89.128.4:40001 1";
     add(line("4-shop-service@http", "https://100.89.128.4:40001"));
-    accounts.sites_changed(std::make_shared<const SiteDirectory>());
-    EXPECT_THAT(published(true), ElementsAre("home shop 100.89.128.4:40001 1"));
+    accounts.sites_changed(nothing, start);
+    accounts.sites_changed(nothing, start + account_lifetime);
+    EXPECT_THAT(published(true), ElementsAre(its_counts)) << "nobody has seen them yet";
     add(line("4-shop-service@http", "https://100.89.128.4:40001"));
     EXPECT_EQ(accounts.unattributed(), 1U);
+    accounts.sites_changed(nothing, start + account_lifetime - std::chrono::seconds(1));
+    EXPECT_THAT(published(true), ElementsAre(its_counts));
+    accounts.sites_changed(nothing, start + account_lifetime);
+    EXPECT_THAT(published(true), ElementsAre());
 }
 
 TEST(AccessLogMonitor, PublishesWhatIsAppended) {

@@ -53,8 +53,8 @@ TEST(BackendChecks, PangolinsCheckGoesBeforeConnectionsWhileTheTunnelIsUp) {
         checks.follow(directory, ledger);
         ledger.begin_poll();
         if (row.up)
-            ledger.sites.of("home").saw_up({});
-        BackendAccount& backend = ledger.resources.backend("home", "10.0.0.1:80");
+            ledger.sites.of("home")->saw_up({});
+        BackendAccount& backend = *ledger.resources.backend("home", "10.0.0.1:80");
         if (row.observed)
             backend.observe(*row.observed ? 1 : 0, *row.observed ? 0 : 1, 0, now);
         checks.apply();
@@ -82,7 +82,7 @@ TEST(BackendChecks, OfTwoChecksOfOneBackendTheWorseCounts) {
         ledger.begin_poll();
         checks.apply();
         ledger.end_poll(now);
-        return ledger.resources.backend("", "10.0.0.1:80").healthy;
+        return ledger.resources.backend("", "10.0.0.1:80")->healthy;
     };
     EXPECT_EQ(poll(), false);
     directory.targets[1].health = TargetHealth::healthy;

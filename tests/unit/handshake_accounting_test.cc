@@ -66,13 +66,13 @@ class HandshakeAccountingTest : public testing::Test {
     void add_peer(std::uint8_t number, const std::string& site) {
         device.peers.emplace_back().public_key = key(number);
         peers.update(device);
-        peers.find(key(number))->account = &ledger.of(site);
+        peers.find(key(number))->account = ledger.of(site);
     }
     void credit(TimePoint now, bool sites_known = true) {
         accounting.credit(probe, peers, ledger, sites_known, now);
     }
     std::uint64_t count(std::string_view site, handshake_result result) {
-        return ledger.of(site).health().handshakes[result];
+        return ledger.of(site)->health().handshakes[result];
     }
 
     PreparedProbe probe;
@@ -90,7 +90,7 @@ TEST_F(HandshakeAccountingTest, CreditsByKeyAndByEndpoint) {
     credit(start);
     EXPECT_EQ(count("home", HANDSHAKE_SUCCESS), 2U);
     EXPECT_EQ(count("home", HANDSHAKE_REPLAY), 4U);
-    EXPECT_EQ(ledger.of("home").health().handshake_latency.histogram().sum_us, 30'700U);
+    EXPECT_EQ(ledger.of("home")->health().handshake_latency.histogram().sum_us, 30'700U);
     credit(start + 1s);
     EXPECT_EQ(count("home", HANDSHAKE_SUCCESS), 2U) << "credited twice";
 }
@@ -155,7 +155,7 @@ TEST_F(HandshakeAccountingTest, OutcomesOfNobodyAreUnassignedAtOnce) {
 
 TEST_F(HandshakeAccountingTest, HandshakesTellTheLatencyWhenTcpIsSilent) {
     add_peer(1, "home");
-    SiteAccount& home = ledger.of("home");
+    SiteAccount& home = *ledger.of("home");
     probe.handshakes = {success(by_key(1), 100)};
     credit(start);
     EXPECT_EQ(home.health().tunnel_latency.count(), 1U);
@@ -173,9 +173,9 @@ TEST_F(HandshakeAccountingTest, QueueDropsArePacketDropsOfTheSite) {
     add_peer(1, "home");
     probe.drops = {{key(1).bytes, 12}};
     credit(start);
-    ASSERT_EQ(ledger.of("home").health().packet_drops.size(), 1U);
-    EXPECT_EQ(ledger.of("home").health().packet_drops[0].reason, "wireguard_queue_full");
-    EXPECT_EQ(ledger.of("home").health().packet_drops[0].packets, 12U);
+    ASSERT_EQ(ledger.of("home")->health().packet_drops.size(), 1U);
+    EXPECT_EQ(ledger.of("home")->health().packet_drops[0].reason, "wireguard_queue_full");
+    EXPECT_EQ(ledger.of("home")->health().packet_drops[0].packets, 12U);
 }
 
 TEST_F(HandshakeAccountingTest, WhatWaitsGoesOnInAnotherProcess) {
@@ -197,8 +197,8 @@ TEST_F(HandshakeAccountingTest, WhatWaitsGoesOnInAnotherProcess) {
     add_peer(1, "home");
     next.credit(probe, peers, ledger, true, start);
     EXPECT_EQ(count("home", HANDSHAKE_SUCCESS), 1U);
-    EXPECT_EQ(ledger.of("home").health().handshake_latency.histogram().sum_us, 700U);
-    EXPECT_EQ(ledger.of("home").health().packet_drops[0].packets, 12U);
+    EXPECT_EQ(ledger.of("home")->health().handshake_latency.histogram().sum_us, 700U);
+    EXPECT_EQ(ledger.of("home")->health().packet_drops[0].packets, 12U);
 }
 
 TEST_F(HandshakeAccountingTest, NothingIsForgottenAtTheEnd) {

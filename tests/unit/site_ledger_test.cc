@@ -13,7 +13,7 @@ using TimePoint = std::chrono::steady_clock::time_point;
 
 void poll(SiteLedger& ledger, TimePoint now, bool up) {
     ledger.begin_poll();
-    ledger.of("a").up = up;
+    ledger.of("a")->up = up;
     ledger.end_poll(now);
 }
 
@@ -21,14 +21,14 @@ TEST(SiteLedger, CountsTimeBetweenTwoPollsThatBothSawTheSiteUp) {
     SiteLedger ledger;
     const TimePoint start{1000s};
     poll(ledger, start, true);
-    EXPECT_EQ(ledger.of("a").uptime_seconds, 0.0) << "nothing is known of the time before";
+    EXPECT_EQ(ledger.of("a")->uptime_seconds, 0.0) << "nothing is known of the time before";
     poll(ledger, start + 5s, true);
-    EXPECT_EQ(ledger.of("a").uptime_seconds, 5.0);
+    EXPECT_EQ(ledger.of("a")->uptime_seconds, 5.0);
     poll(ledger, start + 6s, false);
     poll(ledger, start + 16s, true);
-    EXPECT_EQ(ledger.of("a").uptime_seconds, 5.0);
+    EXPECT_EQ(ledger.of("a")->uptime_seconds, 5.0);
     poll(ledger, start + 18s, true);
-    EXPECT_EQ(ledger.of("a").uptime_seconds, 7.0);
+    EXPECT_EQ(ledger.of("a")->uptime_seconds, 7.0);
 }
 
 TEST(SiteLedger, ASiteThatNoPeerMentionsIsDown) {
@@ -36,8 +36,8 @@ TEST(SiteLedger, ASiteThatNoPeerMentionsIsDown) {
     poll(ledger, TimePoint{1s}, true);
     ledger.begin_poll();
     ledger.end_poll(TimePoint{2s});
-    EXPECT_FALSE(ledger.of("a").up);
-    EXPECT_EQ(ledger.of("a").uptime_seconds, 0.0);
+    EXPECT_FALSE(ledger.of("a")->up);
+    EXPECT_EQ(ledger.of("a")->uptime_seconds, 0.0);
 }
 
 WireGuardKey key(std::uint8_t number) {
@@ -51,12 +51,12 @@ void poll_with(SiteLedger& ledger, const std::vector<std::uint8_t>& up) {
     static TimePoint now{1s};
     ledger.begin_poll();
     for (const std::uint8_t number : up)
-        ledger.of("a").saw_up(key(number));
+        ledger.of("a")->saw_up(key(number));
     ledger.end_poll(now += 1s);
 }
 
 std::array<std::uint64_t, reconnect_reasons> reconnects(SiteLedger& ledger) {
-    return ledger.of("a").health().reconnects;
+    return ledger.of("a")->health().reconnects;
 }
 
 constexpr std::array<std::uint64_t, reconnect_reasons> none{};
@@ -69,16 +69,16 @@ TEST(SiteLedger, TheFirstConnectionIsNoReconnect) {
     poll_with(ledger, {1});
     poll_with(ledger, {1});
     EXPECT_EQ(reconnects(ledger), none);
-    EXPECT_EQ(ledger.of("a").health().connection_drops, 0U);
+    EXPECT_EQ(ledger.of("a")->health().connection_drops, 0U);
 }
 
 TEST(SiteLedger, ComesBackWithTheSameKeyAfterATimeout) {
     SiteLedger ledger;
     poll_with(ledger, {1});
     poll_with(ledger, {});
-    EXPECT_EQ(ledger.of("a").health().connection_drops, 1U);
+    EXPECT_EQ(ledger.of("a")->health().connection_drops, 1U);
     poll_with(ledger, {});
-    EXPECT_EQ(ledger.of("a").health().connection_drops, 1U);
+    EXPECT_EQ(ledger.of("a")->health().connection_drops, 1U);
     poll_with(ledger, {1});
     EXPECT_EQ(reconnects(ledger), one_timeout);
 }
@@ -89,7 +89,7 @@ TEST(SiteLedger, AnotherKeyIsAKeyChangeWithOrWithoutAGap) {
     poll_with(ledger, {1});
     poll_with(ledger, {2});
     EXPECT_EQ(reconnects(ledger), one_key_change);
-    EXPECT_EQ(ledger.of("a").health().connection_drops, 0U);
+    EXPECT_EQ(ledger.of("a")->health().connection_drops, 0U);
     poll_with(ledger, {2});
     EXPECT_EQ(reconnects(ledger), one_key_change);
     poll_with(ledger, {});
@@ -112,21 +112,21 @@ TEST(SiteLedger, WhatCannotBeReadHasNotGoneDown) {
     ledger.of("a");
     poll_with(ledger, {1});
     ledger.begin_poll();
-    ledger.of("a").unknown = true;
+    ledger.of("a")->unknown = true;
     ledger.end_poll(TimePoint{1000s});
     poll_with(ledger, {1});
-    EXPECT_EQ(ledger.of("a").health().connection_drops, 0U);
+    EXPECT_EQ(ledger.of("a")->health().connection_drops, 0U);
     EXPECT_EQ(reconnects(ledger), none);
 }
 
 TEST(SiteLedger, SharedHealthDoesNotChangeAnyMore) {
     SiteLedger ledger;
-    EXPECT_EQ(ledger.of("a").share_health(), nullptr);
-    ledger.of("a").health().tcp_retransmits = 1;
-    const auto shared = ledger.of("a").share_health();
-    ledger.of("a").health().tcp_retransmits = 2;
+    EXPECT_EQ(ledger.of("a")->share_health(), nullptr);
+    ledger.of("a")->health().tcp_retransmits = 1;
+    const auto shared = ledger.of("a")->share_health();
+    ledger.of("a")->health().tcp_retransmits = 2;
     EXPECT_EQ(shared->tcp_retransmits, 1U);
-    EXPECT_EQ(ledger.of("a").share_health()->tcp_retransmits, 2U);
+    EXPECT_EQ(ledger.of("a")->share_health()->tcp_retransmits, 2U);
 }
 
 TEST(SiteLedger, KeepsAReadingUntilItIsTaken) {
@@ -140,14 +140,6 @@ TEST(SiteLedger, KeepsAReadingUntilItIsTaken) {
     EXPECT_EQ(reading->receive_bytes, 5U);
     EXPECT_EQ(reading->transmit_bytes, 6U);
     EXPECT_FALSE(ledger.take_reading(key)) << "credited twice otherwise";
-}
-
-TEST(SiteLedger, ReferencesStayValid) {
-    SiteLedger ledger;
-    SiteAccount& first = ledger.of("a");
-    for (int i = 0; i < 1000; ++i)
-        ledger.of("site-" + std::to_string(i));
-    EXPECT_EQ(&ledger.of("a"), &first);
 }
 
 }  // namespace

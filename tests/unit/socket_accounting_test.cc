@@ -76,10 +76,10 @@ class Host {
         ledger.end_poll(now);
     }
     ConnectionErrors errors(const char* site, const char* resource, const char* backend) {
-        return ledger.resources.target(site, resource, backend).errors;
+        return ledger.resources.target(site, resource, backend)->errors;
     }
     std::optional<bool> healthy(const char* site, const char* backend) {
-        return ledger.resources.backend(site, backend).healthy;
+        return ledger.resources.backend(site, backend)->healthy;
     }
 
     SocketAccounting accounting;
@@ -126,7 +126,7 @@ TEST(SocketAccounting, EachCauseIsTheErrorItIs) {
         for (std::size_t error = 0; error < connection_errors; ++error)
             expected[error] += each.errors[error];
         EXPECT_EQ(host.errors("home", "database", "10.0.0.1:40000"), expected) << each.what;
-        EXPECT_EQ(host.ledger.resources.backend("home", "10.0.0.1:40000").errors, expected) << each.what;
+        EXPECT_EQ(host.ledger.resources.backend("home", "10.0.0.1:40000")->errors, expected) << each.what;
     }
 }
 
@@ -137,14 +137,14 @@ TEST(SocketAccounting, LiveConnectionsOfRawTcpAlone) {
                      target(1, 0, "10.0.0.1", 40002)};
     host.follow(known);
     host.poll();
-    const ResourceAccount& database = host.ledger.resources.of("home", "database");
+    const ResourceAccount& database = *host.ledger.resources.of("home", "database");
     EXPECT_EQ(database.tcp_connections, 0U);
     host.counts[host.index_of(40000)].established = 5;
     host.counts[host.index_of(40001)].found = 2;
     host.counts[host.index_of(40002)].established = 3;
     host.poll();
     EXPECT_EQ(database.tcp_connections, 7U);
-    EXPECT_EQ(host.ledger.resources.of("home", "web").tcp_connections, std::nullopt);
+    EXPECT_EQ(host.ledger.resources.of("home", "web")->tcp_connections, std::nullopt);
     host.counts[host.index_of(40000)].ends[SOCKET_END_ORDINARY] = 4;
     host.poll();
     EXPECT_EQ(database.tcp_connections, 3U);
@@ -161,11 +161,11 @@ TEST(SocketAccounting, PayloadIsALocalSitesTraffic) {
     }
     host.poll();
     host.poll();
-    EXPECT_EQ(host.ledger.resources.of("here", "web").traffic.count[TRAFFIC_INGRESS].bytes, 1000U);
-    EXPECT_EQ(host.ledger.sites.of("here").traffic.count[TRAFFIC_EGRESS][TRAFFIC_TCP].bytes, 10U);
-    EXPECT_EQ(host.ledger.resources.of("home", "web").traffic.count[TRAFFIC_INGRESS].bytes, 0U)
+    EXPECT_EQ(host.ledger.resources.of("here", "web")->traffic.count[TRAFFIC_INGRESS].bytes, 1000U);
+    EXPECT_EQ(host.ledger.sites.of("here")->traffic.count[TRAFFIC_EGRESS][TRAFFIC_TCP].bytes, 10U);
+    EXPECT_EQ(host.ledger.resources.of("home", "web")->traffic.count[TRAFFIC_INGRESS].bytes, 0U)
         << "these are the packets'";
-    EXPECT_TRUE(host.ledger.resources.of("here", "web").counted);
+    EXPECT_TRUE(host.ledger.resources.of("here", "web")->counted);
 }
 
 TEST(SocketAccounting, HttpTargetsAtOneAddressAreToldApartByDomain) {
@@ -224,7 +224,7 @@ TEST(SocketAccounting, ATargetThatMovesTakesOnlyItsFuture) {
     host.poll();
     EXPECT_EQ(host.errors("home", "database", "10.0.0.1:40000")[1], 3U);
     EXPECT_EQ(host.errors("home", "web", "10.0.0.1:40000")[1], 2U);
-    EXPECT_EQ(host.ledger.resources.backend("home", "10.0.0.1:40000").errors[1], 5U);
+    EXPECT_EQ(host.ledger.resources.backend("home", "10.0.0.1:40000")->errors[1], 5U);
 }
 
 TEST(SocketAccounting, AGoneTargetIsWatchedToItsConnectionsEndAndItsIndexNeverAnothers) {
@@ -243,7 +243,7 @@ TEST(SocketAccounting, AGoneTargetIsWatchedToItsConnectionsEndAndItsIndexNeverAn
     host.now += 10min;
     host.poll();
     EXPECT_EQ(host.accounting.size(), 2U);
-    EXPECT_EQ(host.ledger.resources.of("home", "database").tcp_connections, 1U);
+    EXPECT_EQ(host.ledger.resources.of("home", "database")->tcp_connections, 1U);
     host.counts[index].ends[SOCKET_END_RESET] = 1;
     host.poll();
     EXPECT_EQ(host.errors("home", "database", "10.0.0.1:40000")[2], 1U);
@@ -284,7 +284,7 @@ TEST(SocketAccounting, GoesOnInAnotherProcess) {
     EXPECT_EQ(next.errors("home", "database", "10.0.0.1:40001")[2], 1U) << "the other process credited one";
     next.follow(known);
     EXPECT_EQ(next.index_of(40001), index);
-    EXPECT_EQ(next.ledger.resources.of("home", "database").tcp_connections, 1U);
+    EXPECT_EQ(next.ledger.resources.of("home", "database")->tcp_connections, 1U);
     known.targets.push_back(target(0, 0, "10.0.0.1", 40002));
     next.follow(known);
     EXPECT_EQ(next.index_of(40002), host.accounting.next_index());

@@ -1,6 +1,7 @@
 #include "userspace/access_log/access_log_accounts.h"
 
 #include <algorithm>
+#include <set>
 #include <tuple>
 #include <utility>
 
@@ -42,8 +43,10 @@ void add(const HttpResponseSizes& from, HttpResponseSizes& to) {
 
 }  // namespace
 
-void AccessLogAccounts::sites_changed(std::shared_ptr<const SiteDirectory> directory) {
+void AccessLogAccounts::sites_changed(std::shared_ptr<const SiteDirectory> directory,
+                                      std::chrono::steady_clock::time_point now) {
     directory_ = std::move(directory);
+    forget_unused({.now = now, .published = published_});
     by_address_.clear();
     by_resource_.clear();
     for (const Target& target : directory_->targets) {
@@ -55,6 +58,19 @@ void AccessLogAccounts::sites_changed(std::shared_ptr<const SiteDirectory> direc
         if (resource.number)
             by_resource_.emplace(*resource.number, &target);
     }
+}
+
+void AccessLogAccounts::forget_unused(const AccountReview& review) {
+    std::set<std::array<std::string, 3>> live;
+    for (const Target& target : directory_->targets) {
+        TargetLabels labels = labels_of_target(target);
+        live.insert({std::move(labels.site_id), std::move(labels.resource_id), std::move(labels.backend)});
+    }
+    const auto is_live = [&](const Accounts::Labels& labels) {
+        return live.contains({std::string(labels[0]), std::string(labels[1]), std::string(labels[2])});
+    };
+    opaque_.forget_unused(review, is_live);
+    clear_.forget_unused(review, is_live);
 }
 
 // The server says the target, unless several resources share it: then the service's name or the Host does.
@@ -93,37 +109,49 @@ bool AccessLogAccounts::kernel_can_read(const AccessLogEntry& entry, const Targe
     return !target.dialled_addresses().empty() && method != "https" && method != "h2c";
 }
 
-AccessLogAccounts::Key AccessLogAccounts::key_of(const Target& target) const {
+TargetLabels AccessLogAccounts::labels_of_target(const Target& target) const {
     return {
         .site_id = target.site ? directory_->sites[*target.site].site_id : std::string(unassigned_site_id),
         .resource_id = directory_->resources[target.resource].resource_id,
         .backend = target.dialled ? target.dialled->to_string() : std::string()};
 }
 
-AccessLogAccounts::Accounts AccessLogAccounts::living(const Accounts& accounts) const {
-    if (directory_->targets.empty())
-        return accounts;
+AccessLogAccounts::Counts& AccessLogAccounts::counts_of(Accounts& accounts, TargetLabels labels) {
+    const Accounts::Labels wanted{labels.site_id, labels.resource_id, labels.backend};
+    return accounts
+        .of(wanted, [&] { return std::make_shared<Account>(Account{.labels = labels, .counts = {}}); })
+        ->counts;
+}
+
+AccessLogAccounts::Written AccessLogAccounts::written(const Accounts& accounts) {
+    Written result;
+    accounts.for_each([&](const Account& account) {
+        const TargetLabels& labels = account.labels;
+        result.emplace(std::array{labels.site_id, labels.resource_id, labels.backend}, account.counts);
+    });
+    return result;
+}
+
+AccessLogAccounts::Accounts AccessLogAccounts::read(Written written) {
     Accounts result;
-    for (const Target& target : directory_->targets)
-        if (target.dialled)
-            if (const auto account = accounts.find(key_of(target)); account != accounts.end())
-                result.insert(*account);
+    for (auto& [labels, counts] : written)
+        counts_of(result, {labels[0], labels[1], labels[2]}) = std::move(counts);
     return result;
 }
 
 void AccessLogAccounts::save(ArchiveWriter& writer) const {
-    writer(living(opaque_), living(clear_), unattributed_);
+    writer(written(opaque_), written(clear_), unattributed_);
 }
 
 void AccessLogAccounts::restore(ArchiveReader& reader) {
-    Accounts opaque;
-    Accounts clear;
+    Written opaque;
+    Written clear;
     std::uint64_t unattributed = 0;
     reader(opaque, clear, unattributed);
     if (!reader.ok())
         return;
-    opaque_ = std::move(opaque);
-    clear_ = std::move(clear);
+    opaque_ = read(std::move(opaque));
+    clear_ = read(std::move(clear));
     unattributed_ = unattributed;
 }
 
@@ -136,15 +164,15 @@ void AccessLogAccounts::add(const AccessLogEntry& entry) {
         unattributed_ += parse_traefik_service_name(entry.service).has_value();
         return;
     }
-    Account& account = (kernel_can_read(entry, *target) ? clear_ : opaque_)[key_of(*target)];
+    Counts& counts = counts_of(kernel_can_read(entry, *target) ? clear_ : opaque_, labels_of_target(*target));
     const std::uint16_t method = method_of(entry.method);
-    account.exchanges.add_requests(method, entry.status, 1);
-    account.exchanges.aborted += entry.end == AccessLogEnd::unanswered || entry.end == AccessLogEnd::cut_off;
+    counts.exchanges.add_requests(method, entry.status, 1);
+    counts.exchanges.aborted += entry.end == AccessLogEnd::unanswered || entry.end == AccessLogEnd::cut_off;
     if (entry.end == AccessLogEnd::unanswered)
         return;
-    account.sizes.observe(entry.size.value_or(0));
+    counts.sizes.observe(entry.size.value_or(0));
     if (entry.end == AccessLogEnd::complete && !entry.event_stream && entry.duration_ns)
-        account.exchanges.durations[method].observe(*entry.duration_ns / 1000);
+        counts.exchanges.durations[method].observe(*entry.duration_ns / 1000);
 }
 
 void AccessLogAccounts::add_to(Snapshot& snapshot, bool kernel_reads_http) const {
@@ -157,16 +185,16 @@ void AccessLogAccounts::add_to(Snapshot& snapshot, bool kernel_reads_http) const
     for (const Accounts* accounts : {&opaque_, &clear_}) {
         if (accounts == &clear_ && kernel_reads_http)
             continue;
-        for (const auto& [key, account] : *accounts) {
-            pangolin::add(account.exchanges,
-                          account_of(snapshot.targets,
-                                     TargetLabels{key.site_id, key.resource_id, key.backend}, of_target)
-                              .http);
-            pangolin::add(account.sizes,
-                          account_of(snapshot.backends, BackendLabels{key.site_id, key.backend}, of_backend)
-                              .response_sizes);
-        }
+        accounts->for_each([&](const Account& account) {
+            const TargetLabels& labels = account.labels;
+            pangolin::add(account.counts.exchanges, account_of(snapshot.targets, labels, of_target).http);
+            pangolin::add(
+                account.counts.sizes,
+                account_of(snapshot.backends, BackendLabels{labels.site_id, labels.backend}, of_backend)
+                    .response_sizes);
+        });
     }
+    published_ = std::chrono::steady_clock::now();
 }
 
 }  // namespace pangolin

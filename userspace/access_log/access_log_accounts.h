@@ -1,14 +1,16 @@
 // What an access log comes to, by resource and backend.
 #pragma once
 
-#include <compare>
+#include <array>
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
-#include <vector>
 
 #include "userspace/access_log/access_log_entry.h"
+#include "userspace/account_table.h"
 #include "userspace/http_account.h"
 #include "userspace/metadata/site_directory.h"
 #include "userspace/snapshot.h"
@@ -22,14 +24,16 @@ namespace pangolin {
 // the log has no others. Totals only grow. Not thread-safe.
 class AccessLogAccounts {
   public:
-    // The directory that holds from now on.
-    void sites_changed(std::shared_ptr<const SiteDirectory> directory);
+    // The directory that holds from now on. What targets had that it does not have goes as it goes from the
+    // ledger (Ledger::forget_unused()).
+    void sites_changed(std::shared_ptr<const SiteDirectory> directory,
+                       std::chrono::steady_clock::time_point now);
     // A request that Traefik sent to a backend, or tried to. Others are none of a target's.
     void add(const AccessLogEntry& entry);
     // Adds to the targets and backends of `snapshot`; without `kernel_reads_http` those in the clear as well.
     void add_to(Snapshot& snapshot, bool kernel_reads_http) const;
 
-    // For the next process: totals of targets that the directory has (all, where it has none).
+    // For the next process.
     void save(ArchiveWriter& writer) const;
     // What cannot be read is left as it was.
     void restore(ArchiveReader& reader);
@@ -39,28 +43,30 @@ class AccessLogAccounts {
     std::uint64_t unattributed() const { return unattributed_; }
 
   private:
-    struct Key {
-        std::string site_id;
-        std::string resource_id;
-        std::string backend;
-        auto operator<=>(const Key&) const = default;
-    };
-    struct Account {
+    struct Counts {
         HttpExchanges exchanges;
         HttpResponseSizes sizes;
     };
-    using Accounts = std::map<Key, Account>;
+    struct Account {
+        TargetLabels labels;
+        Counts counts;
+    };
+    using Accounts = AccountTable<3, Account>;
+    // By site, resource and backend.
+    using Written = std::map<std::array<std::string, 3>, Counts>;
     template <class Archive>
-    friend void fields(Archive& archive, Key& key) {
-        archive(key.site_id, key.resource_id, key.backend);
+    friend void fields(Archive& archive, Counts& counts) {
+        archive(counts.exchanges, counts.sizes);
     }
-    template <class Archive>
-    friend void fields(Archive& archive, Account& account) {
-        archive(account.exchanges, account.sizes);
+    friend std::array<std::string_view, 3> labels_of(const Account& account) {
+        return {account.labels.site_id, account.labels.resource_id, account.labels.backend};
     }
 
-    Key key_of(const Target& target) const;
-    Accounts living(const Accounts& accounts) const;
+    void forget_unused(const AccountReview& review);
+    TargetLabels labels_of_target(const Target& target) const;
+    static Counts& counts_of(Accounts& accounts, TargetLabels labels);
+    static Written written(const Accounts& accounts);
+    static Accounts read(Written written);
 
     const Target* find_target(const AccessLogEntry& entry) const;
     bool kernel_can_read(const AccessLogEntry& entry, const Target& target) const;
@@ -72,6 +78,8 @@ class AccessLogAccounts {
     Accounts opaque_;
     Accounts clear_;
     std::uint64_t unattributed_ = 0;
+    // By add_to().
+    mutable std::optional<std::chrono::steady_clock::time_point> published_;
 };
 
 }  // namespace pangolin

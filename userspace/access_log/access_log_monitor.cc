@@ -98,7 +98,7 @@ void AccessLogMonitor::restore(ArchiveReader& reader) {
 
 void AccessLogMonitor::sites_changed(const std::shared_ptr<const SiteDirectory>& directory) {
     const std::lock_guard lock(mutex_);
-    accounts_.sites_changed(directory);
+    accounts_.sites_changed(directory, std::chrono::steady_clock::now());
 }
 
 void AccessLogMonitor::describe(Snapshot& snapshot) const {

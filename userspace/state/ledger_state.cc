@@ -1,12 +1,7 @@
 #include "userspace/state/ledger_state.h"
 
 #include <concepts>
-#include <optional>
-#include <set>
 #include <string>
-#include <string_view>
-#include <utility>
-#include <vector>
 
 #include "userspace/state/http_state.h"
 
@@ -62,55 +57,8 @@ void write_account(ArchiveWriter& writer, StateBlock kind, const Account& accoun
     writer.block(static_cast<std::uint32_t>(kind), [&](ArchiveWriter& block) { block(labels..., account); });
 }
 
-using Labels = std::vector<std::string_view>;
-
-// The labels of accounts that the directory leads to.
-struct LiveAccounts {
-    std::set<Labels> of_targets;
-    std::set<std::string_view> clients;
-    // Keeps what the labels point into.
-    std::vector<std::string> backends;
-
-    LiveAccounts(const SiteDirectory& directory, std::span<const SocketTargetState> watched) {
-        for (const SocketTargetState& target : watched) {
-            of_targets.insert({target.site_id, target.resource_id});
-            of_targets.insert({target.site_id, target.resource_id, target.backend});
-            of_targets.insert({target.backend, target.site_id});
-        }
-        backends.reserve(directory.targets.size());
-        for (const Target& target : directory.targets) {
-            const std::string_view site_id =
-                target.site ? std::string_view(directory.sites[*target.site].site_id) : unassigned_site_id;
-            const std::string_view resource_id = directory.resources[target.resource].resource_id;
-            of_targets.insert({site_id, resource_id});
-            if (!target.dialled)
-                continue;
-            const std::string_view backend = backends.emplace_back(target.dialled->to_string());
-            of_targets.insert({site_id, resource_id, backend});
-            of_targets.insert({backend, site_id});
-        }
-        for (const Client& client : directory.clients)
-            clients.insert(client.client_id);
-    }
-};
-
-Labels labels_of(const ResourceAccount& account) {
-    return {account.labels->site_id, account.labels->resource_id};
-}
-
-Labels labels_of(const TargetAccount& account) {
-    return {account.labels->site_id, account.labels->resource_id, account.labels->backend};
-}
-
-// The other way round than those of a resource, of which there may be one of the same name.
-Labels labels_of(const BackendAccount& account) {
-    return {account.labels->backend, account.labels->site_id};
-}
-
-void write_resources(ArchiveWriter& writer, ResourceLedger& ledger, const LiveAccounts* live) {
+void write_resources(ArchiveWriter& writer, const ResourceLedger& ledger) {
     ledger.for_each([&]<class Account>(const Account& account) {
-        if (live != nullptr && !live->of_targets.contains(labels_of(account)))
-            return;
         const auto& labels = *account.labels;
         if constexpr (std::same_as<Account, ResourceAccount>)
             write_account(writer, StateBlock::resource, account, labels.site_id, labels.resource_id);
@@ -134,28 +82,23 @@ void read_resources(StateBlock kind, ArchiveReader& reader, ResourceLedger& ledg
     if (!reader.ok())
         return;
     if (kind == StateBlock::resource)
-        reader(ledger.of(site_id, resource_id));
+        reader(*ledger.of(site_id, resource_id));
     else if (kind == StateBlock::target)
-        reader(ledger.target(site_id, resource_id, backend));
+        reader(*ledger.target(site_id, resource_id, backend));
     else
-        reader(ledger.backend(site_id, backend));
+        reader(*ledger.backend(site_id, backend));
 }
 
 }  // namespace
 
-void write_ledger(ArchiveWriter& writer, Ledger& ledger, const SiteDirectory* directory,
-                  std::span<const SocketTargetState> watched) {
-    std::optional<LiveAccounts> live;
-    if (directory != nullptr)
-        live.emplace(*directory, watched);
+void write_ledger(ArchiveWriter& writer, const Ledger& ledger) {
     ledger.sites.for_each([&](const SiteAccount& account) {
-        write_account(writer, StateBlock::site, account, std::string(account.site_id));
+        write_account(writer, StateBlock::site, account, account.site_id);
     });
-    for (const auto& [client_id, traffic] : ledger.clients) {
-        if (!live || live->clients.contains(client_id))
-            write_account(writer, StateBlock::client, traffic, client_id);
-    }
-    write_resources(writer, ledger.resources, live ? &*live : nullptr);
+    ledger.clients.for_each([&](const ClientAccount& account) {
+        write_account(writer, StateBlock::client, account.traffic, account.client_id);
+    });
+    write_resources(writer, ledger.resources);
     writer.block(static_cast<std::uint32_t>(StateBlock::tunnel_readings), [&](ArchiveWriter& block) {
         for (const auto& [key, reading] : ledger.sites.kept_readings())
             block(key, reading);
@@ -168,12 +111,12 @@ bool read_ledger_block(StateBlock kind, ArchiveReader& reader, Ledger& ledger) {
         case StateBlock::site:
             reader(name);
             if (reader.ok())
-                reader(ledger.sites.of(name));
+                reader(*ledger.sites.of(name));
             return true;
         case StateBlock::client:
             reader(name);
             if (reader.ok())
-                reader(ledger.clients[name]);
+                reader(ledger.client(name)->traffic);
             return true;
         case StateBlock::resource:
         case StateBlock::target:

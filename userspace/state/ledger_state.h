@@ -2,12 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 
 #include "userspace/ledger.h"
-#include "userspace/metadata/site_directory.h"
 #include "userspace/state/archive.h"
-#include "userspace/state/socket_state.h"
 
 namespace pangolin {
 
@@ -29,11 +26,8 @@ enum class StateBlock : std::uint32_t {
 };
 
 // All totals, and what decides whether a site has come back. Readings of peers that are watched are theirs,
-// and come with their interface. `directory` is null as long as it is not known; otherwise resources,
-// backends and clients that it does not have any more are left out, but those of `watched`, which may
-// still have connections: their series end with the process.
-void write_ledger(ArchiveWriter& writer, Ledger& ledger, const SiteDirectory* directory = nullptr,
-                  std::span<const SocketTargetState> watched = {});
+// and come with their interface.
+void write_ledger(ArchiveWriter& writer, const Ledger& ledger);
 
 // Reads a block of write_ledger() into an empty ledger; false for a block of another kind.
 bool read_ledger_block(StateBlock kind, ArchiveReader& reader, Ledger& ledger);
