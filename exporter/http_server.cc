@@ -161,11 +161,13 @@ asio::awaitable<void> HttpServer::accept(tcp::acceptor acceptor) {
 }
 
 void HttpServer::take(tcp::socket socket) {
-    if (connections_ < options_.max_connections) {
+    const bool full = connections_ >= options_.max_connections;
+    if (full)
+        events_.rejected();
+    if (!full || clients_.make_room()) {
         asio::co_spawn(io_, serve(std::move(socket)), drop);
         return;
     }
-    events_.rejected();
     if (refusals_ < max_refusals)
         asio::co_spawn(io_, refuse(std::move(socket)), drop);
 }
@@ -174,7 +176,7 @@ asio::awaitable<void> HttpServer::serve(tcp::socket socket) {
     {
         const Count count(connections_);
         events_.connections(connections_);
-        co_await serve_http(std::move(socket), service_);
+        co_await serve_http(std::move(socket), service_, clients_);
     }
     events_.connections(connections_);
 }

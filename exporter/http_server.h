@@ -15,7 +15,7 @@
 namespace pangolin {
 
 struct HttpServerOptions {
-    // Beyond these a client gets a 503.
+    // Beyond these somebody makes room (ClientList), or a client gets a 503.
     unsigned max_connections = 512;
     // For the case that somebody has the port, as a sentence.
     std::string port_hint;
@@ -25,7 +25,7 @@ struct HttpServerOptions {
 struct HttpServerEvents {
     // Their number has changed.
     std::function<void(unsigned connections)> connections = [](unsigned) {};
-    // One was turned away because there were too many.
+    // One was turned away because there were too many, the new one or another.
     std::function<void()> rejected = [] {};
 };
 
@@ -64,6 +64,7 @@ class HttpServer {
     HttpServerOptions options_;
     HttpService service_;
     HttpServerEvents events_;
+    ClientList clients_;
     unsigned connections_ = 0;
     unsigned refusals_ = 0;
     std::vector<ListenAddress> addresses_;

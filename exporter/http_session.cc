@@ -121,8 +121,12 @@ using TlsStream = asio::ssl::stream<beast::tcp_stream>;
 template <class Stream>
 class HttpSession {
   public:
-    HttpSession(Stream stream, const HttpService& service)
-        : stream_(std::move(stream)), service_(service), buffer_(service.limits.header_bytes + 1) {}
+    // `clients`: null for one that has no place among them.
+    HttpSession(Stream stream, const HttpService& service, ClientList* clients)
+        : stream_(std::move(stream)), service_(service), buffer_(service.limits.header_bytes + 1) {
+        if (clients != nullptr)
+            seat_.emplace(*clients, [this] { beast::get_lowest_layer(stream_).close(); });
+    }
 
     // False: there is nobody to serve.
     asio::awaitable<bool> shake_hands() {
@@ -177,7 +181,12 @@ class HttpSession {
     }
 
   private:
-    void expires_after(Clock::duration time) { beast::get_lowest_layer(stream_).expires_after(time); }
+    // Before each step of which the client decides how long it takes.
+    void expires_after(Clock::duration time) {
+        if (seat_)
+            seat_->waits();
+        beast::get_lowest_layer(stream_).expires_after(time);
+    }
 
     void shutdown() {
         error_code ignored;
@@ -213,6 +222,8 @@ class HttpSession {
             co_return true;
         constexpr std::size_t first_read = 2048;
         expires_after(patience);
+        if (seat_ && was_served_)
+            seat_->rests();
         error_code error;
         const auto space = buffer_.prepare(std::min(first_read, buffer_.max_size()));
         const std::size_t bytes =
@@ -252,7 +263,10 @@ class HttpSession {
             co_await refuse(std::move(*error));
             co_return false;
         }
+        if (seat_)
+            seat_->is_served();
         HttpAnswer answer = co_await service_.handler(request_);
+        was_served_ = true;
         // Not kept for as long as the connection waits for another.
         std::string().swap(request_.body);
         const bool written = co_await write(std::move(answer));
@@ -440,19 +454,23 @@ class HttpSession {
     HttpRequest request_;
     unsigned version_ = 11;
     bool keep_alive_ = false;
+    bool was_served_ = false;
+    std::optional<ClientList::Seat> seat_;
 };
 
 }  // namespace
 
-asio::awaitable<void> serve_http(asio::ip::tcp::socket socket, const HttpService& service) {
+asio::awaitable<void> serve_http(asio::ip::tcp::socket socket, const HttpService& service,
+                                 ClientList& clients) {
     // Held until the session's end: streams ask it about clients' certificates.
     const std::shared_ptr<TlsContext> tls = service.guard == nullptr ? nullptr : service.guard->tls();
     if (!tls) {
-        HttpSession<beast::tcp_stream> session(beast::tcp_stream(std::move(socket)), service);
+        HttpSession<beast::tcp_stream> session(beast::tcp_stream(std::move(socket)), service, &clients);
         co_await session.run();
         co_return;
     }
-    HttpSession<TlsStream> session(TlsStream(beast::tcp_stream(std::move(socket)), tls->context()), service);
+    HttpSession<TlsStream> session(TlsStream(beast::tcp_stream(std::move(socket)), tls->context()), service,
+                                   &clients);
     const bool served = co_await session.shake_hands();
     if (served)
         co_await session.run();
@@ -462,7 +480,7 @@ asio::awaitable<void> refuse_http(asio::ip::tcp::socket socket, const HttpServic
                                   http::status status, std::string_view reason) {
     if (service.guard != nullptr && service.guard->tls())
         co_return;
-    HttpSession<beast::tcp_stream> session(beast::tcp_stream(std::move(socket)), service);
+    HttpSession<beast::tcp_stream> session(beast::tcp_stream(std::move(socket)), service, nullptr);
     HttpAnswer answer{
         .status = status, .text = std::string(reason), .headers = {{http::field::retry_after, "1"}}};
     co_await session.refuse(std::move(answer));

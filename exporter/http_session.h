@@ -11,6 +11,7 @@
 #include <optional>
 #include <string_view>
 
+#include "exporter/client_list.h"
 #include "exporter/http_message.h"
 
 namespace pangolin {
@@ -51,8 +52,9 @@ struct HttpService {
     std::shared_ptr<std::size_t> bodies_bytes = std::make_shared<std::size_t>(0);
 };
 
-// Serves requests until the client or a limit ends the connection.
-boost::asio::awaitable<void> serve_http(boost::asio::ip::tcp::socket socket, const HttpService& service);
+// Serves requests until the client, a limit or `clients`, who outlive it, end the connection.
+boost::asio::awaitable<void> serve_http(boost::asio::ip::tcp::socket socket, const HttpService& service,
+                                        ClientList& clients);
 
 // Answers with an error that does not depend on the request and may be gone soon, and closes. A client that
 // would have to be spoken to by TLS is not worth the handshake: it is closed without a word.

@@ -193,16 +193,33 @@ TEST_F(WebServerTest, GivesUpAClientThatDoesNotRead) {
     EXPECT_THAT(answer, StartsWith("HTTP/1.1 200 "));
 }
 
-TEST_F(WebServerTest, LimitsConnections) {
+TEST_F(WebServerTest, WhoRestsLongestMakesRoom) {
     options.max_connections = 3;
     start();
     std::vector<TestClient> clients;
     for (int i = 0; i < 3; ++i)
         clients.emplace_back(port).send(get_health).receive("ok\n");
+    clients[0].send(get_health).receive("ok\n");
+    TestClient late(port);
+    EXPECT_THAT(late.send(get_health).receive("ok\n"), StartsWith("HTTP/1.1 200 "));
+    EXPECT_EQ(clients[1].receive(), "") << "cut off";
+    for (TestClient* const other : {&clients[0], &clients[2], &late})
+        EXPECT_THAT(other->send(get_health).receive("ok\n"), StartsWith("HTTP/1.1 200 "));
+}
+
+TEST_F(WebServerTest, WhoKeepsItWaitingMakesRoomAfterAWhile) {
+    options.max_connections = 3;
+    start();
+    std::vector<TestClient> clients;
+    for (int i = 0; i < 3; ++i)
+        clients.emplace_back(port).send("GET /");
+    std::this_thread::sleep_for(ClientList::patience / 2);
     EXPECT_THAT(TestClient(port).send(get_health).receive(), StartsWith("HTTP/1.1 503 "));
+    std::this_thread::sleep_for(ClientList::patience);
+    EXPECT_THAT(TestClient(port).send(get_health).receive("ok\n"), StartsWith("HTTP/1.1 200 "));
     clients.clear();
     std::string answer;
-    for (int i = 0; i < 50 && !answer.starts_with("HTTP/1.1 200"); ++i) {
+    for (int i = 0; i < 50 && !answer.contains("\npangolin_exporter_http_connections 1\n"); ++i) {
         std::this_thread::sleep_for(20ms);
         answer = request("GET /metrics HTTP/1.1");
     }

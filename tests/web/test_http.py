@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
@@ -121,6 +120,10 @@ class Served(WebTest):
         self.assertEqual(count(), before + 3)
 
 
+# Seconds that a good scrape may take whatever others do.
+QUICK = 0.2
+
+
 class Hostile(WebTest):
     idle_descriptors: float
 
@@ -224,14 +227,31 @@ class Hostile(WebTest):
             clients = [stack.enter_context(connect(self.port)) for _ in range(512)]
             clients[-1].sendall(GET_HEALTH)
             self.assertEqual(status_of(clients[-1].recv(4096)), 200)
+            # Who has an answer makes room at once, who says nothing after a second.
+            self.assertEqual(get(self.port, "/healthz")[0], 200)
+            self.assertEqual(clients[-1].recv(4096), b"")
+            extra = stack.enter_context(connect(self.port))
+            extra.sendall(b"GET /")
             extra = stack.enter_context(connect(self.port))
             self.assertEqual(status_of(receive_all(extra)), 503)
+            time.sleep(1)
+            for _ in range(5):
+                self.assertLess(self.scrape_time(), QUICK * harness.SLOWNESS)
 
-    def test_many_scrapes_at_once(self) -> None:
-        with ThreadPoolExecutor(32) as pool:
-            statuses = list(pool.map(lambda _: get(self.port, "/metrics", Accept_Encoding="gzip")[0], range(400)))
-        self.assertEqual(set(statuses) - {200, 503}, set())
-        self.assertGreater(statuses.count(200), 50)
+    def scrape_time(self) -> float:
+        begin = time.monotonic()
+        self.assertEqual(get(self.port, "/metrics")[0], 200)
+        return time.monotonic() - begin
+
+    def test_a_thousand_scrapes_at_once(self) -> None:
+        """Of so many some are told to come again; who comes while they wait is served in time."""
+        with contextlib.ExitStack() as stack:
+            for _ in range(1000):
+                with contextlib.suppress(OSError):
+                    stack.enter_context(connect(self.port)).sendall(GET_METRICS)
+            times = [self.scrape_time() for _ in range(10)]
+        self.assertLess(min(times), QUICK * harness.SLOWNESS)
+        print(f"scrapes while a thousand wait: {min(times) * 1000:.0f} to {max(times) * 1000:.0f} ms")
 
 
 if __name__ == "__main__":

@@ -239,16 +239,12 @@ class Hostile(OtlpTest):
                     connection.connect(("127.0.0.1", self.otlp_port))
                 with contextlib.suppress(OSError):
                     connection.send(header if number % 2 else b"POST /v1")
-            # Who comes to a full house is told so, unless too many are being told.
-            harness.wait_for("somebody is refused with the right status", lambda: self.refusal() == 503, 20)
+            # The slow ones make room for whoever knows what to say.
+            harness.wait_for("it takes metrics", lambda: self.accepts(), 5 * harness.SLOWNESS)
             samples = self.exporter.scrape()
             self.assertLess(samples.value("process_open_fds"), 400)
             self.assertGreater(samples.value("pangolin_exporter_otlp_connections_rejected_total"), 5000)
-        harness.wait_for("it takes metrics again", lambda: self.accepts(), 30)
-
-    def refusal(self) -> int | None:
-        with connect(self.otlp_port) as connection:
-            return status_of(connection.recv(4096))
+        self.assertTrue(self.accepts())
 
     def accepts(self) -> bool:
         with contextlib.suppress(OSError, http.client.HTTPException):
