@@ -88,6 +88,14 @@ std::vector<PinnedPrograms> list(const PinFolder& root) {
     return found;
 }
 
+std::optional<PinEpoch> read_epoch(const UniqueFd& map) {
+    PinEpoch epoch;
+    constexpr std::uint32_t first = 0;
+    if (!map || bpf_map_lookup_elem(map.get(), &first, &epoch) != 0)
+        return {};
+    return epoch;
+}
+
 std::string_view last_name(const PinFolder& folder) {
     return std::string_view(folder.path()).substr(folder.path().rfind('/') + 1);
 }
@@ -190,11 +198,11 @@ std::string PinRoot::path_in_root(const PinFolder& folder) const {
 }
 
 std::optional<PinEpoch> PinRoot::epoch() const {
-    PinEpoch epoch;
-    constexpr std::uint32_t first = 0;
-    if (!epoch_ || bpf_map_lookup_elem(epoch_.get(), &first, &epoch) != 0)
-        return {};
-    return epoch;
+    return read_epoch(epoch_);
+}
+
+std::optional<PinEpoch> read_pin_epoch(const std::string& root) {
+    return read_epoch(PinFolder(root).open(epoch_name));
 }
 
 Result<void> PinRoot::set_epoch(const PinEpoch& epoch) {

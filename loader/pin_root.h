@@ -86,6 +86,9 @@ struct PinnedPrograms {
     bool attached = false;
 };
 
+// That of the pins in `root`, whoever uses them; none where there are none.
+std::optional<PinEpoch> read_pin_epoch(const std::string& root);
+
 // What is attached below `root`, for people. Takes no lock.
 std::vector<PinnedPrograms> list_pinned(const std::string& root);
 

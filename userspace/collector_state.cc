@@ -46,12 +46,15 @@ void Collector::restore() {
     SocketState sockets;
     std::vector<HealthState> healths;
     std::string boot;
+    std::string pin_root;
     ArchiveReader reader(*content);
     const bool complete = reader.blocks([&](std::uint32_t number, ArchiveReader& block) {
         const auto kind = static_cast<StateBlock>(number);
         // The first one.
         if (kind == StateBlock::boot)
             block(boot);
+        else if (kind == StateBlock::pin_root)
+            block(pin_root);
         else if (kind == StateBlock::part)
             restore_part(block);
         else if (kind == StateBlock::interface)
@@ -69,6 +72,7 @@ void Collector::restore() {
     }
     if (boot != boot_id())
         return;
+    options_.persistence->leave(pin_root);
     if (options_.persistence->pins_understood())
         sockets_.restore(sockets, ledger_);
     for (const InterfaceState& state : interfaces) {
@@ -154,6 +158,8 @@ void Collector::write_state(WriteReason reason) {
         ArchiveWriter writer;
         writer.block(static_cast<std::uint32_t>(StateBlock::boot),
                      [](ArchiveWriter& block) { block(boot_id()); });
+        writer.block(static_cast<std::uint32_t>(StateBlock::pin_root),
+                     [this](ArchiveWriter& block) { block(options_.persistence->pin_dir()); });
         const SocketState sockets = sockets_.state();
         write_ledger(writer, ledger_);
         if (!sockets.pins.empty() || !sockets.http.pins.empty())

@@ -25,6 +25,7 @@ std::array<std::uint8_t, 16> random_name() {
 Result<std::unique_ptr<Persistence>> Persistence::open(const PersistenceOptions& options) {
     std::unique_ptr<Persistence> persistence(new Persistence());
     persistence->instance_ = random_name();
+    persistence->pin_dir_ = options.pin_dir;
     auto file = StateFile::open(options.state_dir);
     if (!file) {
         if (file.error().code == EWOULDBLOCK)
@@ -66,6 +67,21 @@ std::optional<std::vector<std::uint8_t>> Persistence::read() {
     if (!content)
         return {};
     return std::move(content->payload);
+}
+
+void Persistence::leave(const std::string& root) const {
+    if (root.empty() || root == pin_dir_)
+        return;
+    if (const auto epoch = read_pin_epoch(root); !epoch || epoch->instance != instance_)
+        return;
+    const auto detached = detach_all(root);
+    if (!detached)
+        spdlog::warn("programs of before are left in {}: {}", root, detached.error().message());
+    else
+        spdlog::warn(
+            "metrics.pin_dir was {} before: what was counted there since the exporter's last end is "
+            "not known any more, and {} sets of programs were detached",
+            root, *detached);
 }
 
 bool Persistence::due() const {

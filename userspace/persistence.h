@@ -39,10 +39,16 @@ class Persistence {
     // without a state file nothing is pinned.
     static Result<std::unique_ptr<Persistence>> open(const PersistenceOptions& options);
 
+    // As it was configured; empty: nothing is pinned.
+    const std::string& pin_dir() const { return pin_dir_; }
+
     // What was written last; none when there is nothing. To be called once, before write().
     std::optional<std::vector<std::uint8_t>> read();
     // Whether the pinned maps are those of what read() returned.
     bool pins_understood() const { return pins_understood_; }
+    // What read() returned says that its pins are in `root`: where that is another one than now, they are
+    // detached, for nobody will come back to them.
+    void leave(const std::string& root) const;
 
     // Null: nothing is pinned.
     const PinRoot* pins() const { return pins_ ? &*pins_ : nullptr; }
@@ -55,6 +61,7 @@ class Persistence {
   private:
     Persistence() = default;
 
+    std::string pin_dir_;
     std::optional<StateFile> file_;
     std::optional<PinRoot> pins_;
     bool pins_understood_ = false;

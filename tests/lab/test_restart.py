@@ -172,6 +172,22 @@ class Restart(harness.LabTest):
             attached = world.host.run(["bpftool", "net", "show", "dev", device], check=False).stdout
             self.assertNotIn("traffic_", attached)
 
+    def test_another_place_for_pins(self) -> None:
+        """What was pinned in the place of before is detached, and totals go on."""
+        with stage(1, TAG, self.wireguard) as (world, accounts, exporter):
+            before, counted = accounts.at_host(), exporter_book(exporter.scrape())
+            traffic.echo(host_end(world), site_end(world.sites[0]), [100] * 10)
+            exporter.stop(detach=False)
+            old = Path(exporter.metrics["pin_dir"])
+            self.assertTrue(list(old.rglob("counters")))
+            exporter.metrics["pin_dir"] = f"{old}-moved"
+            exporter.start()
+            exporter.wait_ready()
+            self.assertFalse(old.exists())
+            self.assertIn(f"metrics.pin_dir was {old} before", exporter.log())
+            traffic.echo(host_end(world), site_end(world.sites[0]), [100] * 10)
+            accounts.compare(exporter, counted, accounts.host_book(before, accounts.at_host()))
+
     def test_a_lost_state_file(self) -> None:
         """Totals begin anew; pinned maps that nobody understands are removed, and counting goes on."""
         with stage(1, TAG, self.wireguard) as (world, accounts, exporter):

@@ -23,6 +23,8 @@ enum class StateBlock : std::uint32_t {
     boot = 9,
     sockets = 10,
     health = 11,
+    // The root of the pins that go with the state.
+    pin_root = 12,
 };
 
 // All totals, and what decides whether a site has come back. Readings of peers that are watched are theirs,
