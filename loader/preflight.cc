@@ -31,8 +31,9 @@ constexpr KernelVersion first_tcx_kernel{6, 6};
 
 KernelVersion parse_version(std::string_view release) {
     KernelVersion version;
-    const char* const end = release.data() + release.size();
-    const auto major = std::from_chars(release.data(), end, version.major);
+    const char* const begin = release.data();
+    const char* const end = begin + release.size();
+    const auto major = std::from_chars(begin, end, version.major);
     if (major.ptr != end && *major.ptr == '.')
         std::from_chars(major.ptr + 1, end, version.minor);
     return version;

@@ -83,8 +83,7 @@ class UnderlayProbe final : public WireGuardProbe {
         std::uint64_t count = 0;
     };
 
-    UnderlayProbe(const WireGuardInterface& interface, HookMode hooks)
-        : interface_(interface), hooks_(hooks) {}
+    UnderlayProbe(const NetworkInterface& interface, HookMode hooks) : interface_(interface), hooks_(hooks) {}
     Result<void> load(const std::optional<KeptPins>& pins);
     Result<NetworkHook> hook_to(const NetworkDevice& device, ProgramPair programs);
     void detach(AttachedDevice& attached);

@@ -111,7 +111,7 @@ TlsContext::TlsContext(const TlsServerConfig& config)
       allowed_names_(config.client_allowed_sans) {}
 
 Result<std::shared_ptr<TlsContext>> TlsContext::load(const TlsServerConfig& config) {
-    const std::shared_ptr<TlsContext> context(new TlsContext(config));
+    std::shared_ptr<TlsContext> context(new TlsContext(config));
     ERR_clear_error();
     SSL_CTX* const native = context->context_.native_handle();
     // A connection that waits for its next request need not keep buffers.

@@ -123,7 +123,10 @@ void measure(const Layout& layout, std::size_t peers, bool tcp, int empty_fd) {
         fmt::print(stderr, "{}\n", program.error().message());
         std::exit(1);
     }
-    program->publish(table);
+    if (const auto published = program->publish(table); !published) {
+        fmt::print(stderr, "{}\n", published.error().message());
+        std::exit(1);
+    }
 
     std::vector<std::vector<std::uint8_t>> packets;
     for (std::size_t i = 0; i < packets_per_batch; ++i)

@@ -148,7 +148,7 @@ void mutate(std::string& text, Random& random) {
 }
 
 // Pieces in their order, with repetitions of what has passed and small exchanges of place.
-std::vector<HttpPiece> disturb(std::vector<HttpPiece> pieces, Random& random) {
+std::vector<HttpPiece> disturb(const std::vector<HttpPiece>& pieces, Random& random) {
     std::vector<HttpPiece> result;
     for (const HttpPiece& piece : pieces) {
         result.push_back(piece);

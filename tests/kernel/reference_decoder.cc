@@ -45,7 +45,8 @@ bool extension(std::uint8_t protocol) {
 Upper upper_v4(Bytes packet) {
     const bool more_fragments = (packet[6] & 0x20U) != 0;
     const bool later_fragment = number16(packet, 6) % 0x2000 != 0;
-    Upper upper{.offset = (packet[0] & 15U) * 4, .protocol = packet[9], .transport = !later_fragment};
+    Upper upper{
+        .offset = std::size_t{packet[0] & 15U} * 4, .protocol = packet[9], .transport = !later_fragment};
     if (more_fragments || later_fragment)
         upper.fragment = {.identification = static_cast<std::uint32_t>(number16(packet, 4)),
                           .first = !later_fragment};
@@ -138,7 +139,7 @@ ReferencePacket decode_reference(Bytes packet, std::uint32_t gso_size) {
     const bool v6 = version == 6;
     if (v6 && packet.size() < 40)
         return undecodable(TRAFFIC_TRUNCATED);
-    const std::size_t header = (packet[0] & 15U) * 4;
+    const std::size_t header = std::size_t{packet[0] & 15U} * 4;
     if (!v6 && (header < 20 || header > packet.size()))
         return undecodable(TRAFFIC_BAD_HEADER_LENGTH);
 

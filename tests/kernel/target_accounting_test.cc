@@ -183,7 +183,7 @@ TEST(TargetAccounting, CreditsEveryByteOnceWhateverTheDirectoryDoes) {
             if (random() % 2 == 0)
                 site.listen_port = static_cast<std::uint16_t>(first_port + random() % 4);
         for (auto count = random() % 200; count > 0; --count) {
-            Target added = target(random() % 9, random() % (2 * sites_of_a_node),
+            Target added = target(random() % 9, random() % (std::size_t{2} * sites_of_a_node),
                                   static_cast<std::uint16_t>(first_port + random() % 4));
             added.enabled = random() % 4 != 0;
             directory->targets.push_back(added);

@@ -259,7 +259,8 @@ TEST_P(TrafficDevice, LeavesTheFilterOfSomebodyElse) {
             ASSERT_EQ(bpf_tc_attach(&hook, &filter), 0);
         }
         const bpf_tc_hook hook = clsact_of(*device_, point);
-        filter.prog_fd = filter.prog_id = filter.flags = 0;
+        filter.prog_fd = 0;
+        filter.prog_id = filter.flags = 0;
         EXPECT_EQ(bpf_tc_query(&hook, &filter), 0);
     }
 }

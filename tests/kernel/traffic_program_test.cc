@@ -24,7 +24,7 @@ TrafficProgram load(const RouteTable& table, std::uint32_t slots) {
     auto program = TrafficProgram::load({.slots = slots, .routes = table.capacity()}, ethernet_length);
     if (!program)
         throw std::runtime_error(program.error().message());
-    program->publish(table);
+    EXPECT_TRUE(program->publish(table));
     return std::move(*program);
 }
 
@@ -95,7 +95,7 @@ TEST(TrafficRoutes, ArePublishedAgainAndAgain) {
         const std::vector<Route> routes = random_routes(random() % 300, slots, random);
         const RouteTable table = RouteTable::compile(routes, room);
         ASSERT_TRUE(room.holds(table.capacity()));
-        program->publish(table);
+        EXPECT_TRUE(program->publish(table));
         expected.set_routes(routes);
         for (const IpAddress& remote : telling_addresses(routes, 100, random)) {
             run_both(*program, expected, remote);
@@ -117,7 +117,7 @@ TEST(TrafficRoutes, MayBeCompiledForLessRoom) {
     ExpectedTraffic expected({});
     for (const std::size_t count : {300U, 3U, 40U, 0U, 1U}) {
         const std::span<const Route> routes = std::span(many).first(count);
-        program->publish(RouteTable::compile(routes));
+        EXPECT_TRUE(program->publish(RouteTable::compile(routes)));
         expected.set_routes(routes);
         for (const Route& each : many)
             run_both(*program, expected, each.prefix.network);
@@ -128,7 +128,8 @@ TEST(TrafficRoutes, MayBeCompiledForLessRoom) {
 // Runs packets of `remotes` in turn on one CPU until told to stop.
 class PacketStream {
   public:
-    PacketStream(const TrafficProgram& program, traffic_direction direction, std::vector<IpAddress> remotes)
+    PacketStream(const TrafficProgram& program, traffic_direction direction,
+                 const std::vector<IpAddress>& remotes)
         : sent_(remotes.size()), thread_([this, &program, direction, remotes](const std::stop_token& stop) {
               std::vector<std::vector<std::uint8_t>> frames;
               for (const IpAddress& remote : remotes)
@@ -185,7 +186,7 @@ TEST(TrafficRoutes, LeaveTheOldSlotsAloneAfterPublishReturns) {
     for (std::uint32_t round = 1; round <= 100; ++round) {
         const std::uint32_t old = 1 + (round - 1) % groups * moving_peers;
         const std::uint32_t now = 1 + round % groups * moving_peers;
-        program.publish(RouteTable::compile(moving_routes(now), first.capacity()));
+        EXPECT_TRUE(program.publish(RouteTable::compile(moving_routes(now), first.capacity())));
         const std::uint64_t left = packets_in(program, old, moving_peers);
         std::this_thread::sleep_for(std::chrono::milliseconds(2));
         EXPECT_EQ(packets_in(program, old, moving_peers), left) << "round " << round;

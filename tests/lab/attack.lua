@@ -4,7 +4,8 @@
 function init(arguments)
     domain = arguments[1]
     limit = tonumber(arguments[2])
-    sent, answered = 0, 0
+    -- wrk asks for a request more, to look at it.
+    sent, answered = -1, 0
 end
 
 local function word(letters, longest)

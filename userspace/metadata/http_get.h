@@ -27,7 +27,7 @@ struct HttpEndpoint {
 struct HttpGetOptions {
     // The headers of these names; empty: not sent.
     std::string accept = "application/json";
-    std::string accept_encoding = "";
+    std::string accept_encoding{};
     // An answer that is not complete by then, or longer, is an error.
     std::chrono::milliseconds time_limit = std::chrono::seconds(2);
     std::size_t size_limit = std::size_t{16} << 20;
