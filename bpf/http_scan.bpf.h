@@ -122,21 +122,21 @@ static __always_inline __u8 http_scan_method(struct http_stream* s, __u8 c) {
         if (!s->matched)
             return HTTP_FAULT;
         s->matched = 0;
-        if (word == HTTP_WORD('P', 'R', 'I', 0, 0, 0, 0, 0)) {
+        /* A method like another, unless the version says so: visitors may call theirs what they like. */
+        if (word == HTTP_WORD('P', 'R', 'I', 0, 0, 0, 0, 0))
             s->flags |= HTTP_PREFACE;
-            return HTTP_FAULT;
-        }
         s->method = http_method_of(word);
         return HTTP_TARGET;
     }
-    /* Eight letters and more are none of the known ones. */
-    if (!http_is_token(c) || s->matched >= 32)
+    if (!http_is_token(c))
         return HTTP_FAULT;
-    if (s->matched < 7)
+    /* Eight letters and more are none of the known ones. */
+    if (s->matched < 7) {
         s->word |= (__u64)c << (s->matched & 7) * 8;
-    else
+        s->matched++;
+    } else {
         s->word = ~0ULL;
-    s->matched++;
+    }
     return HTTP_METHOD;
 }
 
@@ -157,8 +157,10 @@ static __always_inline __u8 http_scan_target(struct http_stream* s, __u8 c) {
 static __always_inline __u8 http_scan_request_version(struct http_stream* s, __u8 c) {
     if (s->matched < 8)
         return http_scan_version(s, c) ? HTTP_VERSION : HTTP_FAULT;
-    if (c == '\n')
+    if (c == '\n') {
+        s->flags &= ~HTTP_PREFACE;
         return HTTP_LINE;
+    }
     if (c != '\r' || s->matched > 8)
         return HTTP_FAULT;
     s->matched++;

@@ -85,6 +85,12 @@ const std::vector<Row> rows{
       {{HTTP_METHOD_OPTIONS, 200}, 1},
       {{HTTP_METHOD_TRACE, 200}, 1},
       {{HTTP_METHOD_PATCH, 200}, 1}}},
+    {"methods that visitors invent",
+     {{get, ok},
+      {"PRI / HTTP/1.1\r\nHost: a.example\r\n\r\n", ok},
+      {std::string(300, 'M') + " / HTTP/1.1\r\n\r\n", ok},
+      {get, ok}},
+     {{{HTTP_METHOD_OTHER, 200}, 2}, {{HTTP_METHOD_GET, 200}, 2}}},
     {"pipelined",
      {{get + "HEAD / HTTP/1.1\r\n\r\n" + get, ok + "HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\n" +
                                                   "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"}},

@@ -92,17 +92,14 @@ Verdict take_version(string_view& text, Message& message) {
 // Section 3.
 Verdict take_request_line(string_view& text, Message& message) {
     const auto name_end = static_cast<std::size_t>(std::ranges::find_if_not(text, is_token) - text.begin());
-    if (name_end > 32)
-        return Verdict::bad;
     if (name_end == text.size())
         return Verdict::more;
     if (name_end == 0 || text[name_end] != ' ')
         return Verdict::bad;
     const string_view name = text.substr(0, name_end);
     message.method = method_of(name);
+    // Until the version says that it is a method.
     message.is_preface = name == "PRI";
-    if (message.is_preface)
-        return Verdict::bad;
     text.remove_prefix(name_end + 1);
     const auto target =
         std::ranges::find_if(text, [](char c) { return static_cast<unsigned char>(c) <= ' ' || c == 0x7f; });
@@ -120,6 +117,7 @@ Verdict take_request_line(string_view& text, Message& message) {
     if (text.front() != '\n')
         return Verdict::bad;
     text.remove_prefix(1);
+    message.is_preface = false;
     return Verdict::good;
 }
 

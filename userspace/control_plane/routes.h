@@ -58,7 +58,7 @@ struct ControlRoute {
     Methods methods;
     RouteMeaning meaning = RouteMeaning::none;
     // The label `auth_method` of a sign-in.
-    std::string_view auth_method;
+    std::string_view auth_method{};
 };
 
 // Label `endpoint` of whatever is in no table.
