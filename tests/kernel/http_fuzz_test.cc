@@ -99,7 +99,8 @@ std::string framed(Random& random, bool may_end_with_connection) {
 std::string request(Random& random) {
     const std::string method =
         pick(std::array{"GET", "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT",
-                        "PROPFIND", "GETS", "get", "M-SEARCH", "OPTIONSX"},
+                        "PROPFIND", "GETS", "get", "M-SEARCH", "OPTIONSX", "PRI",
+                        "AMETHODOFMORELETTERSTHANANYBODYEVERWANTED"},
              random);
     const std::string line =
         method + pick(std::array{" / ", " /a/b?c=d%20e ", " * ", " http://a.example/ "}, random) +
