@@ -70,21 +70,32 @@ std::vector<Described> docker_containers(const ContainerFolders& folders) {
     return containers;
 }
 
+void read_podman_containers(const std::string& path, std::vector<Described>& containers) {
+    const Json json = parse_json(read_small_file(path, largest_json));
+    if (!json.is_array())
+        return;
+    for (const Json& entry : json) {
+        if (!entry.is_object())
+            continue;
+        const auto names = entry.find("names");
+        if (names != entry.end() && names->is_array() && !names->empty() && names->front().is_string())
+            containers.push_back({string_field(entry, "id"), names->front().get<std::string>(), 0});
+    }
+}
+
+// In Podman's storage and run-time folders, by storage driver: "overlay-containers", "vfs-containers".
+std::vector<std::string> folders_of_drivers(const std::string& folder) {
+    std::vector<std::string> names = names_in_folder(folder);
+    std::erase_if(names, [](const std::string& name) { return !name.ends_with("-containers"); });
+    return names;
+}
+
 std::vector<Described> podman_containers(const ContainerFolders& folders) {
     std::vector<Described> containers;
-    // Containers that are removed when they end (--rm) are in the second file.
-    for (const char* file : {"containers.json", "volatile-containers.json"}) {
-        const Json json =
-            parse_json(read_small_file(folders.podman_storage + "/overlay-containers/" + file, largest_json));
-        if (!json.is_array())
-            continue;
-        for (const Json& entry : json) {
-            if (!entry.is_object())
-                continue;
-            const auto names = entry.find("names");
-            if (names != entry.end() && names->is_array() && !names->empty() && names->front().is_string())
-                containers.push_back({string_field(entry, "id"), names->front().get<std::string>(), 0});
-        }
+    for (const std::string& driver : folders_of_drivers(folders.podman_storage)) {
+        // Containers that are removed when they end (--rm) are in the second file.
+        for (const char* file : {"/containers.json", "/volatile-containers.json"})
+            read_podman_containers((folders.podman_storage + "/").append(driver).append(file), containers);
     }
     return containers;
 }
@@ -95,12 +106,14 @@ bool is_in_container(pid_t pid, const std::string& id) {
 
 // Podman's first process: from its pid file, else the lowest process in the container's cgroup.
 pid_t podman_process(const ContainerFolders& folders, const std::string& id) {
-    const std::string text =
-        read_small_file(folders.podman_run + "/overlay-containers/" + id + "/userdata/pidfile", 32);
-    pid_t pid = 0;
-    std::from_chars(text.data(), text.data() + text.size(), pid);
-    if (pid > 0 && is_in_container(pid, id))
-        return pid;
+    for (const std::string& driver : folders_of_drivers(folders.podman_run)) {
+        const std::string text = read_small_file(
+            (folders.podman_run + "/").append(driver).append("/" + id + "/userdata/pidfile"), 32);
+        pid_t pid = 0;
+        std::from_chars(text.data(), text.data() + text.size(), pid);
+        if (pid > 0 && is_in_container(pid, id))
+            return pid;
+    }
     const std::vector<pid_t> processes = list_processes();
     const auto found = std::ranges::find_if(processes, [&](pid_t each) { return is_in_container(each, id); });
     return found == processes.end() ? 0 : *found;
@@ -122,7 +135,7 @@ bool is_forbidden(const std::string& path) {
 
 std::unexpected<Error> unknown_container(std::string_view name, const std::vector<Described>& known,
                                          const ContainerFolders& folders) {
-    const bool forbidden = is_forbidden(folders.podman_storage + "/overlay-containers") ||
+    const bool forbidden = is_forbidden(folders.podman_storage) ||
                            std::ranges::any_of(folders.docker, [](const std::string& docker) {
                                return is_forbidden(docker + "/containers");
                            });

@@ -56,7 +56,7 @@ libclang-rt-19-dev
 systemd command:systemd-analyze
 '
 # golang-go builds the older wireguard-go that scripts/plain-wireguard-go is about, and fetches a newer Go for
-# Traefik (scripts/traefik).
+# Traefik (scripts/traefik). Docker's own packages have a runc, and do not agree with Debian's.
 package_sets[lab]='
 iproute2
 iputils-ping
@@ -72,6 +72,8 @@ node-ws
 python3-cryptography
 golang-go command:go
 ca-certificates
+podman command:podman
+runc command:runc
 '
 # OpenTelemetry's SDKs for Node and Python come from npm and PyPI (scripts/sdks).
 package_sets[sdk]='

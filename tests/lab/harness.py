@@ -109,9 +109,18 @@ class Exporter:
             if self.own_folder:
                 shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start(self) -> None:
+    @property
+    def pid(self) -> int:
+        """Of the running exporter itself, whatever started it."""
+        return self.process.pid
+
+    def write_configuration(self) -> Path:
         configuration = self.folder / "config.yml"
         configuration.write_text(json.dumps({"metrics": self.metrics}, indent=2))  # JSON is YAML
+        return configuration
+
+    def start(self) -> None:
+        configuration = self.write_configuration()
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [

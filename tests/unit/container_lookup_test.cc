@@ -78,13 +78,15 @@ TEST_F(ContainerLookup, FindsPodmansNames) {
           R"([{"id":")" + id_a + R"(","names":["gerbil"],"layer":"x"}])");
     write("podman/overlay-containers/volatile-containers.json",
           R"([5,{"names":[]},{"id":")" + id_b + R"(","names":["traefik"]}])");
+    write("podman/vfs-containers/containers.json",
+          R"([{"id":")" + std::string(64, 'c') + R"(","names":["pangolin"]}])");
     write("run/overlay-containers/" + id_a + "/userdata/pidfile", std::to_string(getpid()));
-    for (const char* name : {"gerbil", "traefik"}) {
+    for (const char* name : {"gerbil", "traefik", "pangolin"}) {
         const auto found = find_container(name, folders());
         ASSERT_FALSE(found);
         EXPECT_EQ(found.error().code, ESRCH) << name;
     }
-    EXPECT_THAT(find_container("newt", folders()).error().hint, HasSubstr("gerbil, traefik"));
+    EXPECT_THAT(find_container("newt", folders()).error().hint, HasSubstr("gerbil, traefik, pangolin"));
 }
 
 TEST_F(ContainerLookup, HintsWhenNothingCanBeSeen) {
@@ -154,7 +156,7 @@ TEST_F(ContainerLookup, FindsARunningPodmanContainerWithAndWithoutItsPidFile) {
     const auto by_cgroup = find_container("gerbil", folders());
     ASSERT_TRUE(by_cgroup) << by_cgroup.error().message();
     EXPECT_EQ(by_cgroup->pid, process.pid());
-    write("run/overlay-containers/" + id + "/userdata/pidfile", std::to_string(process.pid()) + "\n");
+    write("run/vfs-containers/" + id + "/userdata/pidfile", std::to_string(process.pid()) + "\n");
     const auto by_file = find_container("gerbil", folders());
     ASSERT_TRUE(by_file) << by_file.error().message();
     EXPECT_EQ(by_file->pid, process.pid());

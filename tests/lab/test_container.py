@@ -1,0 +1,191 @@
+#!/usr/bin/env python3
+"""gerbil in a container of a real engine, Podman: it starts late, starts anew, stops, has company. The exporter, on the
+host or in a container as README.md says, notices within two seconds, counts on to the byte, and nothing piles up.
+
+PANGOLIN_EXPORTER_LAB_RESTARTS   how often gerbil is restarted for that (10)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import harness
+import podman
+import traffic
+from accounts import Accounts, difference, exporter_book
+from container_exporter import ContainerExporter
+from container_world import GERBIL_IMAGE, ContainerWorld
+from footprint import check_growth, footprint
+from harness import Exporter, wait_for
+from podman import Podman
+from readings import NeverBackwards
+from test_least_privilege import exchange
+from test_lifecycle import wait_counting
+from test_trouble import attached_to_interfaces
+
+RESTARTS = int(os.environ.get("PANGOLIN_EXPORTER_LAB_RESTARTS", "10"))
+NOTICED_WITHIN = 2
+GERBIL_PROGRAMS = ("/bin/sh", "wg", "wireguard-go", "sleep", "ip")
+AUTO = {"netns": "auto", "interfaces": ["wg0"]}
+
+
+class HostExporter(Exporter):
+    """On the host, which is where Podman's folders are where they always are."""
+
+    def __init__(self, engine: Podman, metrics: dict, folder: Path) -> None:
+        super().__init__(metrics, (), folder)
+        self.launcher = engine.launcher
+
+
+class ContainerTest(harness.LabTest):
+    engine: Podman
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        reason = podman.reason_to_skip()
+        if reason and os.environ.get("CI") == "true":
+            raise AssertionError(f"with CI=true nothing may be skipped, but this {reason}")
+        if reason:
+            cls.skipTest(cls, reason)
+        cls.engine = cls.enterClassContext(Podman("ctp"))
+        script = Path(__file__).with_name("gerbil.sh")
+        cls.engine.import_programs(GERBIL_IMAGE, GERBIL_PROGRAMS, [script])
+
+    @contextlib.contextmanager
+    def stage(
+        self, exporter_class: type, wireguard: Callable[[ContainerWorld], dict], sites: int = 2
+    ) -> Iterator[tuple[ContainerWorld, Exporter]]:
+        """gerbil is stopped; the exporter has started and found nothing yet."""
+        folder = Path(tempfile.mkdtemp(prefix="pangolin_exporter-test-"))
+        with ContainerWorld(self.engine, sites, "ct") as world:
+            world.state.add("paths", str(folder))
+            world.write_database(folder / "db/db.sqlite")
+            world.stop_gerbil()
+            settings = {"wireguard": wireguard(world), "metadata": {"refresh": "1s"}}
+            with exporter_class(self.engine, settings, folder) as exporter:
+                exporter.wait_alive()
+                yield world, exporter
+
+    def notice(self, exporter: Exporter, happens: Callable[[], None]) -> float:
+        """Until the exporter is attached to what `happens` makes; the time from before that."""
+        begin = time.monotonic()
+        happens()
+        made = time.monotonic()
+        wait_for("it is attached", lambda: attached_to_interfaces(exporter) >= 2, every=0.02)
+        self.assertLess(time.monotonic() - made, NOTICED_WITHIN * harness.SLOWNESS)
+        return time.monotonic() - begin
+
+    def check_exact(self, world: ContainerWorld, exporter: Exporter) -> None:
+        world.wait_connected(30 * harness.SLOWNESS)
+        with contextlib.closing(Accounts(world)) as accounts:
+            wait_counting(exporter, world)
+            with accounts.checked(exporter):
+                exchange(world)
+
+    def check_life(self, world: ContainerWorld, exporter: Exporter) -> None:
+        """From gerbil's first start through a restart and a stop: exact each time, and no counter falls."""
+        self.notice(exporter, world.start_gerbil)
+        with NeverBackwards(exporter):
+            self.check_exact(world, exporter)
+            places = {self.place(world)}
+            for happens in (world.restart_gerbil, self.stop_and_start(world, exporter)):
+                before = exporter_book(exporter.scrape())
+                self.notice(exporter, happens)
+                places.add(self.place(world))
+                self.check_exact(world, exporter)
+                for key, amount in before.items():
+                    self.assertGreater(exporter_book(exporter.scrape())[key].bytes, amount.bytes, key)
+        self.assertEqual(len(places), 3, "these were no new namespaces")
+
+    @staticmethod
+    def place(world: ContainerWorld) -> tuple[int, int]:
+        return os.stat(world.host.namespace.path).st_ino, world.container.pid
+
+    def stop_and_start(self, world: ContainerWorld, exporter: Exporter) -> Callable[[], None]:
+        def happens() -> None:
+            world.stop_gerbil()
+            wait_for("nothing is attached", lambda: attached_to_interfaces(exporter) == 0, timeout=5)
+            total = exporter_book(exporter.scrape())
+            time.sleep(1)
+            self.assertEqual(difference(exporter_book(exporter.scrape()), total), {})
+            held = [os.readlink(link) for link in Path(f"/proc/{exporter.pid}/fd").iterdir()]
+            self.assertFalse([each for each in held if each.startswith("net:[")])
+            world.start_gerbil()
+
+        return happens
+
+
+class OnTheHost(ContainerTest):
+    def test_gerbil_by_its_containers_name(self) -> None:
+        with self.stage(HostExporter, lambda world: {"netns": f"container:{world.container.name}"}) as (
+            world,
+            exporter,
+        ):
+            wait_for("it says why", lambda: f"container '{world.container.name}' is not running" in exporter.log())
+            self.check_life(world, exporter)
+
+    def test_a_second_gerbil(self) -> None:
+        """It comes, is noticed and named, and goes; the first one's counts are its own."""
+        with self.stage(HostExporter, lambda world: AUTO, sites=1) as (world, exporter):
+            world.start_gerbil()
+            self.check_exact(world, exporter)
+            with ContainerWorld(self.engine, 1, "ctb") as other:
+                name = f"container:{other.container.name}"
+                wait_for("both are attached", lambda: attached_to_interfaces(exporter) >= 4, NOTICED_WITHIN, 0.05)
+                self.assertIn(name, exporter.log())
+                self.check_exact(world, exporter)
+            wait_for("one is left", lambda: attached_to_interfaces(exporter) == 2, NOTICED_WITHIN, 0.05)
+            self.check_exact(world, exporter)
+
+    def test_nothing_piles_up(self) -> None:
+        with self.stage(HostExporter, lambda world: AUTO, sites=1) as (world, exporter):
+            self.check_restarts(world, exporter)
+
+    def check_restarts(self, world: ContainerWorld, exporter: Exporter) -> None:
+        seen, noticed = [], []
+        world.start_gerbil()
+        for _ in range(RESTARTS):
+            noticed.append(self.notice(exporter, world.restart_gerbil))
+            seen.append(footprint(exporter))
+        print(f"noticed within {max(noticed):.2f} s of the restart's begin")
+        check_growth(self, seen, RESTARTS // 4, most_kib=8 if RESTARTS >= 100 else 200)
+        self.check_exact(world, exporter)
+
+
+class InAContainer(ContainerTest):
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        script = harness.REPOSITORY / "scripts/container"
+        podman.run([str(script), "--engine", str(cls.engine.program), "--exporter", str(harness.exporter_path)])
+
+    def test_as_the_readme_says(self) -> None:
+        with self.stage(ContainerExporter, lambda world: AUTO) as (world, exporter):
+            self.check_life(world, exporter)
+            self.assertIn(f"container:{world.container.name}", exporter.log())
+            answer = exporter.ask("check", "--config.file=/opt/pangolin/config/config.yml")
+            self.assertNotRegex(answer, re.compile("privileges.*missing", re.IGNORECASE))
+
+    def test_counts_on_while_it_is_replaced(self) -> None:
+        with self.stage(ContainerExporter, lambda world: AUTO, sites=1) as (world, exporter):
+            world.start_gerbil()
+            world.wait_connected(30 * harness.SLOWNESS)
+            with contextlib.closing(Accounts(world)) as accounts:
+                wait_counting(exporter, world)
+                before, counted = accounts.read(), exporter_book(exporter.scrape())
+                exporter.stop(detach=False)
+                exchange(world)
+                exporter.start()
+                exporter.wait_ready(60)
+                accounts.compare(exporter, counted, accounts.settle(before, accounts.read()))
+
+
+if __name__ == "__main__":
+    harness.main()
