@@ -85,7 +85,7 @@ class NetlinkSocket {
   public:
     using OnMessage = std::function<Result<void>(const nlmsghdr&)>;
 
-    // `bus` is NETLINK_ROUTE or NETLINK_GENERIC.
+    // `bus` is NETLINK_ROUTE, NETLINK_GENERIC or NETLINK_SOCK_DIAG.
     static Result<NetlinkSocket> open(int bus);
 
     // Sends `request` (its flags say whether it asks for a dump) and hands over each message of the answer.

@@ -2,13 +2,21 @@
 
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 
+#include <array>
 #include <cerrno>
+#include <cstdint>
 #include <string_view>
+#include <utility>
+
+#include "loader/netlink.h"
 
 namespace pangolin {
 namespace {
@@ -35,11 +43,43 @@ UniqueFd open_below(const std::string& root, const std::string& path) {
     return UniqueFd(static_cast<int>(syscall(SYS_openat2, folder.get(), path.c_str(), &how, sizeof how)));
 }
 
+UniqueFd open_socket_file(const std::string& path) {
+    const std::size_t root = root_length(path);
+    return open_below(root == 0 ? "/" : path.substr(0, root), path.substr(root));
+}
+
+// Whether a socket of the calling thread's namespace listens at a file of that inode.
+Result<bool> listens_at(ino_t inode) {
+    auto socket = NetlinkSocket::open(NETLINK_SOCK_DIAG);
+    if (!socket)
+        return std::unexpected(std::move(socket.error()));
+    std::array<char, 128> buffer{};
+    nlmsghdr* request = mnl_nlmsg_put_header(buffer.data());
+    request->nlmsg_type = SOCK_DIAG_BY_FAMILY;
+    request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+    auto* asked = static_cast<unix_diag_req*>(mnl_nlmsg_put_extra_header(request, sizeof(unix_diag_req)));
+    asked->sdiag_family = AF_UNIX;
+    asked->udiag_states = 1U << TCP_LISTEN;
+    asked->udiag_show = UDIAG_SHOW_VFS;
+    bool found = false;
+    auto done = socket->exchange(request, [&](const nlmsghdr& message) -> Result<void> {
+        for (const NetlinkAttribute& attribute : NetlinkAttributes(message, sizeof(unix_diag_msg))) {
+            // The kernel has 32 bits of it there.
+            const auto file = attribute.as<unix_diag_vfs>();
+            found |= attribute.type == UNIX_DIAG_VFS && file &&
+                     file->udiag_vfs_ino == static_cast<std::uint32_t>(inode);
+        }
+        return {};
+    });
+    if (!done)
+        return std::unexpected(std::move(done.error()));
+    return found;
+}
+
 }  // namespace
 
 Result<UniqueFd> connect_uapi_socket(const std::string& path) {
-    const std::size_t root = root_length(path);
-    const UniqueFd file = open_below(root == 0 ? "/" : path.substr(0, root), path.substr(root));
+    const UniqueFd file = open_socket_file(path);
     struct stat status{};
     if (!file || fstat(file.get(), &status) != 0)
         return system_failure(errno, path,
@@ -62,6 +102,22 @@ pid_t uapi_socket_owner(const UniqueFd& socket) {
     ucred owner{};
     socklen_t size = sizeof owner;
     return getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &owner, &size) == 0 ? owner.pid : 0;
+}
+
+bool listens_in(const NetworkNamespace& netns, const std::string& path) {
+    const UniqueFd file = open_socket_file(path);
+    struct stat status{};
+    if (!file || fstat(file.get(), &status) != 0)
+        return false;
+    bool found = false;
+    const auto looked = run_in_network_namespace(netns, [&]() -> Result<void> {
+        auto listens = listens_at(status.st_ino);
+        if (!listens)
+            return std::unexpected(std::move(listens.error()));
+        found = *listens;
+        return {};
+    });
+    return looked && found;
 }
 
 }  // namespace pangolin

@@ -8,6 +8,7 @@
 
 #include "loader/base/error.h"
 #include "loader/base/unique_fd.h"
+#include "loader/network_namespace.h"
 
 namespace pangolin {
 
@@ -16,7 +17,12 @@ namespace pangolin {
 // does not block. ENOENT or ECONNREFUSED as the error's code: nobody listens there.
 Result<UniqueFd> connect_uapi_socket(const std::string& path);
 
-// The process that listens at the other end; 0 when it is not visible from here.
+// The process that began to listen at the other end; 0 when it is not visible from here. It may be gone: a
+// daemon inherits its socket from a process that has ended.
 pid_t uapi_socket_owner(const UniqueFd& socket);
+
+// Whether a socket of the network namespace listens at the file at `path`, which is looked up as by
+// connect_uapi_socket(). False where the kernel does not tell (it has no unix_diag).
+bool listens_in(const NetworkNamespace& netns, const std::string& path);
 
 }  // namespace pangolin

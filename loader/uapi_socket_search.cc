@@ -43,7 +43,8 @@ Answer ask(const std::string& path, const TunLink& link, Error* error = nullptr)
     }
     const pid_t owner = uapi_socket_owner(*socket);
     const auto netns = network_namespace_of(owner);
-    if (netns == link.netns)
+    // That process may be gone, or its number somebody else's.
+    if (netns == link.netns.id || listens_in(link.netns, path))
         return Answer::from_same_namespace;
     // An owner with a link of that name at home answers for that one.
     if (!link.name_is_unique || (netns && has_link(owner, *netns, link.name)))
@@ -76,7 +77,7 @@ Result<std::string> UapiSocketSearch::find(const TunLink& link) {
     };
     if (std::string path = try_below(""); !path.empty())
         return path;
-    for (const pid_t pid : mount_namespaces_in(link.netns)) {
+    for (const pid_t pid : mount_namespaces_in(link.netns.id)) {
         if (std::string path = try_below(process_path(pid, "root")); !path.empty())
             return path;
     }

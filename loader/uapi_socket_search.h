@@ -11,7 +11,7 @@
 namespace pangolin {
 
 struct TunLink {
-    NetworkNamespaceId netns;
+    NetworkNamespace netns;
     std::string name;
     // No other namespace that is looked at has a TUN link of that name. Only then may the socket's owner be
     // in another namespace than the link, which happens when a TUN link is moved.

@@ -146,7 +146,7 @@ Result<void> WireGuardInterfaceFinder::find_uapi_sockets(std::vector<WireGuardIn
         const auto has_same_name = [&](const auto& other) {
             return is_tun(other) && other.name == link.name;
         };
-        const TunLink tun_link{link.netns.id, link.name, std::ranges::count_if(links, has_same_name) == 1};
+        const TunLink tun_link{link.netns, link.name, std::ranges::count_if(links, has_same_name) == 1};
         const auto remembered = known_tuns_.find(key_of(link));
         TunKnowledge tun = remembered == known_tuns_.end() ? TunKnowledge{} : std::move(remembered->second);
         if (!tun.uapi_socket.empty() && !UapiSocketSearch::still_answers(tun.uapi_socket, tun_link))

@@ -46,15 +46,23 @@ bool make_tun(const std::string& name) {
     return fd >= 0 && ioctl(fd, TUNSETIFF, &request) == 0;
 }
 
-bool listen_at(const std::string& path) {
+bool listen_at(const std::string& path, bool by_another = false) {
     std::error_code error;
     std::filesystem::create_directories(std::filesystem::path(path).parent_path(), error);
     const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     path.copy(address.sun_path, sizeof address.sun_path - 1);
-    return fd >= 0 && bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 &&
-           listen(fd, 100) == 0;
+    if (fd < 0 || bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+        return false;
+    if (!by_another)
+        return listen(fd, 100) == 0;
+    // As the first process of a daemon, which ends.
+    const pid_t another = fork();
+    if (another == 0)
+        _exit(listen(fd, 100) == 0 ? 0 : 1);
+    int status = 1;
+    return waitpid(another, &status, 0) == another && status == 0;
 }
 
 bool mount_own_run() {
@@ -100,6 +108,26 @@ TEST_F(FindWireGuardInterfaces, LooksIntoTheMountNamespaceOfAContainer) {
     ASSERT_FOUND(found, 1);
     EXPECT_EQ(found->front().uapi_socket,
               "/proc/" + std::to_string(child.pid()) + "/root" + socket_path(name_));
+}
+
+TEST_F(FindWireGuardInterfaces, TellsDaemonsInContainersApart) {
+    const auto live = [&] {
+        return mount_own_run() && make_tun(name_) && listen_at(socket_path(name_), true);
+    };
+    const NamespaceChild one(Mounts::own, live);
+    const NamespaceChild two(Mounts::own, live);
+    // The host's is nobody else's.
+    const NamespaceChild host(Mounts::shared, [&] { return listen_at(socket_path(name_), true); });
+    const NamespaceChild without(Mounts::own, [&] { return make_tun(name_); });
+    PANGOLIN_REQUIRE_ROOT();
+    ASSERT_TRUE(one.running() && two.running() && host.running() && without.running()) << no_privilege;
+    const auto found = find_wireguard_interfaces({one.netns(), two.netns(), without.netns()}, {});
+    ASSERT_FOUND(found, 2);
+    for (const auto& [interface, child] : {std::pair(found->front(), &one), std::pair(found->back(), &two)}) {
+        EXPECT_EQ(interface.netns.id, child->netns().id);
+        EXPECT_EQ(interface.uapi_socket,
+                  "/proc/" + std::to_string(child->pid()) + "/root" + socket_path(name_));
+    }
 }
 
 TEST_F(FindWireGuardInterfaces, NeverFollowsAContainersLinkToTheHost) {
