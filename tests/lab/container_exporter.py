@@ -95,7 +95,7 @@ class ContainerExporter(harness.Exporter):
 
     def ask(self, *arguments: str) -> str:
         """What the exporter of the running container answers to a subcommand."""
-        return self.podman("exec", self.name, "/usr/local/bin/pangolin_exporter", *arguments)
+        return self.podman("exec", self.name, "pangolin_exporter", *arguments)
 
     def detach(self) -> None:
         if self.process is None:

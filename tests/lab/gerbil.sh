@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # What gerbil does in its container: makes wg0 as /etc/wireguard says, and stays. Where the kernel has no WireGuard it
 # is a wireguard-go, whose socket is in the container.
 set -e

@@ -19,6 +19,7 @@ from lab.world import World
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 CGROUP = "pangolin_exporter-container"
+RUNC_STATE = Path("/run/runc")
 STORAGE = "/var/lib/containers/storage"
 
 HOLD = """
@@ -53,7 +54,8 @@ def reason_to_skip() -> str | None:
 
 
 def storage_driver() -> str:
-    run(["modprobe", "overlay"], check=False) if shutil.which("modprobe") else None
+    if shutil.which("modprobe"):
+        run(["modprobe", "overlay"], check=False)
     return "overlay" if "\toverlay\n" in Path("/proc/filesystems").read_text() else "vfs"
 
 
@@ -81,6 +83,9 @@ class Podman:
         self("rm", "--force", "--all", "--time", "0", check=False)
         self.state.remove_everything()
         self.remove_cgroups()
+        # runc's, where nobody else uses it.
+        with contextlib.suppress(OSError):
+            RUNC_STATE.rmdir()
 
     def _hold_namespace(self) -> None:
         self.holder = subprocess.Popen(
