@@ -1,6 +1,7 @@
 #include "loader/cgroup.h"
 
 #include <mntent.h>
+#include <sys/stat.h>
 
 #include <array>
 #include <cerrno>
@@ -22,6 +23,13 @@ Result<std::string> find_cgroup_root() {
             return std::string(entry.mnt_dir);
     }
     return failure("no cgroup-v2 hierarchy is mounted", "mount -t cgroup2 none /sys/fs/cgroup/unified");
+}
+
+bool is_whole_cgroup_hierarchy(const std::string& folder) {
+    // The kernel's kernfs numbers inodes from its root on (kernfs_create_root() in fs/kernfs/dir.c).
+    constexpr ino_t inode_of_root = 1;
+    struct stat status{};
+    return ::stat(folder.c_str(), &status) == 0 && status.st_ino == inode_of_root;
 }
 
 }  // namespace pangolin

@@ -11,4 +11,8 @@ namespace pangolin {
 // this process can see, the host's root unless it is in a container.
 Result<std::string> find_cgroup_root();
 
+// Whether `folder` is the root of the kernel's hierarchy. In a container it is the container's own group,
+// unless the host's is mounted there: programs that are attached to it see no other containers.
+bool is_whole_cgroup_hierarchy(const std::string& folder);
+
 }  // namespace pangolin

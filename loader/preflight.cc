@@ -138,8 +138,16 @@ Finding inspect_handshakes() {
 
 Finding inspect_cgroup() {
     const auto root = find_cgroup_root();
-    if (root)
+    if (root && is_whole_cgroup_hierarchy(*root))
         return {FindingLevel::ok, "cgroup", *root};
+    if (root)
+        return {
+            FindingLevel::missing, "cgroup",
+            Error{
+                *root +
+                    " is not the host's root: HTTP and refused connections of other containers are not seen",
+                "Mount the host's /sys/fs/cgroup there.", 0}
+                .message()};
     return {FindingLevel::missing, "cgroup",
             root.error().message() + ": connections to targets that have no route are not counted"};
 }

@@ -20,7 +20,7 @@ import harness
 import podman
 import traffic
 from accounts import Accounts, difference, exporter_book, host_end, site_end
-from container_exporter import ContainerExporter
+from container_exporter import IMAGE, ContainerExporter
 from container_world import GERBIL_IMAGE, ContainerWorld
 from footprint import check_growth, footprint
 from harness import Exporter, wait_for
@@ -175,6 +175,8 @@ class InAContainer(ContainerTest):
             answer = exporter.ask("check", "--config.file=/opt/pangolin/config/config.yml")
             self.assertIn(f"wg0 in network namespace container:{world.container.name}: 2 peers", answer)
             self.assertIn("missing  privileges  missing CAP_SYSLOG (to tell WireGuard's own drops from others) (", answer)
+            self.assertIn("ok       cgroup      /sys/fs/cgroup", answer)
+            self.assertIn("missing  cgroup", self.engine("run", "--rm", IMAGE, "check", check=False))
             self.check_requests(world, exporter)
 
     def check_requests(self, world: ContainerWorld, exporter: Exporter) -> None:
