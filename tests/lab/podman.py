@@ -10,6 +10,7 @@ import contextlib
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -141,7 +142,8 @@ class Podman:
 
 
 class Container:
-    """Made, not started. `pid` is that of its first process as the host sees it, while it runs."""
+    """Made, not started. `pid` is that of its first process as the host sees it, while it runs; `started` is when
+    Podman said so, by time.monotonic()."""
 
     def __init__(
         self, podman: Podman, name: str, options: Sequence[str], image: str, command: Sequence[str]
@@ -149,6 +151,7 @@ class Container:
         self.podman = podman
         self.name = name
         self.pid = 0
+        self.started = 0.0
         podman("create", "--name", name, "--cgroup-parent", f"/{CGROUP}", *options, image, *command)
 
     def start(self) -> None:
@@ -170,6 +173,7 @@ class Container:
 
     def _run(self, *command: str) -> None:
         self.podman(*command, self.name)
+        self.started = time.monotonic()
         self._forget()
         self.pid = int(self.podman("inspect", "--format", "{{.State.Pid}}", self.name))
         if self.pid == 0:
