@@ -169,7 +169,7 @@ Protocol protocol_of(std::uint8_t number) {
 std::optional<Packet> parse_ipv4(Bytes bytes) {
     if (bytes.size() < 20)
         return std::nullopt;
-    const std::size_t header_length = (bytes[0] & 0x0fU) * 4U;
+    const std::size_t header_length = std::size_t{4} * (bytes[0] & 0x0fU);
     if (header_length < 20)
         return std::nullopt;
     const unsigned fragment = big_endian_16(bytes, 6) & 0x3fffU;
@@ -200,11 +200,11 @@ std::optional<Packet> parse_ipv6(Bytes bytes) {
             case IPPROTO_ROUTING:
             case IPPROTO_DSTOPTS:
                 next = bytes[offset];
-                offset += (bytes[offset + 1] + 1U) * 8U;
+                offset += std::size_t{8} * (bytes[offset + 1] + 1U);
                 break;
             case IPPROTO_AH:
                 next = bytes[offset];
-                offset += (bytes[offset + 1] + 2U) * 4U;
+                offset += std::size_t{4} * (bytes[offset + 1] + 2U);
                 break;
             case IPPROTO_FRAGMENT:
                 more = (big_endian_16(bytes, offset + 2) & 0xfff8U) == 0;
@@ -238,7 +238,7 @@ std::size_t headers_of(const Packet& packet, Bytes bytes) {
     if (packet.later_fragment || packet.protocol == kIcmp || packet.protocol == kOther)
         return packet.header_length;
     if (packet.protocol == kTcp && packet.header_length + 20 <= bytes.size())
-        return packet.header_length + (bytes[packet.header_length + 12] >> 4) * 4U;
+        return packet.header_length + std::size_t{4} * (bytes[packet.header_length + 12] >> 4);
     return packet.header_length + 8;
 }
 

@@ -57,7 +57,7 @@ PacketBuilder& PacketBuilder::ipv6(const Ipv6Fields& fields) {
 }
 
 PacketBuilder& PacketBuilder::extension(std::uint8_t next_header, std::uint8_t extra_words) {
-    const std::size_t length = (1U + extra_words) * 8U;
+    const std::size_t length = std::size_t{8} * (1U + extra_words);
     append(length);
     tail(length)[0] = next_header;
     tail(length)[1] = extra_words;
@@ -82,7 +82,7 @@ PacketBuilder& PacketBuilder::authentication(std::uint8_t next_header, std::uint
 }
 
 PacketBuilder& PacketBuilder::tcp(std::uint8_t header_words) {
-    const std::size_t length = header_words * 4U;
+    const std::size_t length = std::size_t{4} * header_words;
     transport_ = bytes_.size();
     append(length);
     tail(length)[12] = static_cast<std::uint8_t>(header_words << 4);

@@ -12,9 +12,7 @@ namespace pangolin {
 namespace {
 
 using namespace std::chrono_literals;
-using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::IsEmpty;
 using testing::Not;
 
 // In the catalogue: measured by the exporter, and by applications alone.

@@ -18,7 +18,6 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::Not;
 
 // The sample lines of what is not the exporter's own.
 std::vector<std::string> lines_of(ApplicationMetrics& registry,

@@ -14,7 +14,7 @@ WireGuardKey key(std::uint8_t number) {
     return result;
 }
 
-WireGuardPeer peer(std::uint8_t number, std::vector<std::string> allowed_ips = {}) {
+WireGuardPeer peer(std::uint8_t number, const std::vector<std::string>& allowed_ips = {}) {
     WireGuardPeer result;
     result.public_key = key(number);
     for (const std::string& text : allowed_ips)
