@@ -87,7 +87,7 @@ std::string by_us(const std::shared_ptr<const Snapshot>& snapshot,
 TEST(PrometheusBridge, OurTextEqualsTheLibrarys) {
     for (std::uint64_t seed = 0; seed < 50; ++seed) {
         SCOPED_TRACE(seed);
-        const auto snapshot = random_snapshot(
+        auto snapshot = random_snapshot(
             seed, {.sites = static_cast<unsigned>(seed * 3), .interfaces = 1 + unsigned(seed % 3)});
         const Parsed ours = parsed(by_us(snapshot, nullptr));
         const Parsed library =

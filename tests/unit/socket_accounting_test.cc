@@ -12,7 +12,6 @@ namespace pangolin::test {
 namespace {
 
 using namespace std::chrono_literals;
-using testing::ElementsAre;
 using testing::IsEmpty;
 
 WireGuardKey key(std::uint8_t number) {
