@@ -1,10 +1,11 @@
 #include "exporter/content_negotiation.h"
 
 #include <algorithm>
-#include <cctype>
 #include <charconv>
 #include <cstddef>
 #include <optional>
+
+#include "loader/base/letter_case.h"
 
 namespace pangolin {
 
@@ -23,11 +24,6 @@ std::string_view take(std::string_view& rest, char separator) {
     const std::string_view taken = trimmed(rest.substr(0, end));
     rest = end == std::string_view::npos ? std::string_view{} : rest.substr(end + 1);
     return taken;
-}
-
-bool equal_ignoring_case(std::string_view a, std::string_view b) {
-    return std::ranges::equal(
-        a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
 }
 
 // One element of such a header: "text/plain;version=0.0.4;q=0.5".

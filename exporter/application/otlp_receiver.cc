@@ -1,7 +1,5 @@
 #include "exporter/application/otlp_receiver.h"
 
-#include <algorithm>
-#include <cctype>
 #include <cerrno>
 #include <exception>
 #include <utility>
@@ -9,6 +7,7 @@
 #include "exporter/application/gunzip.h"
 #include "exporter/application/otlp_conversion.h"
 #include "exporter/application/otlp_request.h"
+#include "loader/base/letter_case.h"
 
 namespace pangolin {
 
@@ -25,11 +24,6 @@ constexpr int invalid_argument = 3;
 constexpr int resource_exhausted = 8;
 constexpr int unavailable = 14;
 constexpr int unauthenticated = 16;
-
-bool equal_ignoring_case(std::string_view a, std::string_view b) {
-    return std::ranges::equal(
-        a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
-}
 
 // "application/json" of "application/json; charset=utf-8".
 std::string_view media_type(std::string_view content_type) {

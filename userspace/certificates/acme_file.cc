@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <strings.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "loader/base/letter_case.h"
 #include "userspace/metadata/text.h"
 
 namespace pangolin {
@@ -22,9 +22,7 @@ constexpr std::size_t longest_chain = 256 << 10;
 constexpr std::size_t longest_domain = 256;
 
 bool is_secret(std::string_view name) {
-    return std::ranges::any_of(std::array<std::string_view, 2>{"key", "PrivateKey"}, [&](auto secret) {
-        return secret.size() == name.size() && strncasecmp(secret.data(), name.data(), name.size()) == 0;
-    });
+    return equal_ignoring_case(name, "key") || equal_ignoring_case(name, "PrivateKey");
 }
 
 bool is_blank(char c) {

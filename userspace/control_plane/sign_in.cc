@@ -14,7 +14,7 @@ struct Rule {
     // What the body holds; empty: anything.
     std::string_view words;
     SignInResult result;
-    std::string_view reason = "";
+    std::string_view reason{};
     bool token_issued = false;
 };
 

@@ -1,6 +1,5 @@
 #include "userspace/host/traefik_plugins.h"
 
-#include <strings.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "loader/base/letter_case.h"
 #include "loader/files.h"
 #include "loader/process_table.h"
 #include "userspace/utf8.h"
@@ -21,14 +21,10 @@ constexpr std::size_t largest_configuration = 1 << 20;
 constexpr std::size_t longest_name = 64;
 constexpr std::string_view storage = "plugins-storage/sources";
 
-bool same_word(std::string_view a, std::string_view b) {
-    return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
-}
-
 YAML::Node member(const YAML::Node& mapping, std::string_view key) {
     if (mapping.IsMap())
         for (const auto& entry : mapping)
-            if (entry.first.IsScalar() && same_word(entry.first.Scalar(), key))
+            if (entry.first.IsScalar() && equal_ignoring_case(entry.first.Scalar(), key))
                 return entry.second;
     return {};
 }
@@ -59,7 +55,7 @@ std::optional<Option> option(std::string_view argument, std::string_view name) {
         argument.remove_prefix(1);
     const std::size_t equals = argument.find('=');
     const std::string_view key = argument.substr(0, equals);
-    if (key.size() < name.size() || !same_word(key.substr(0, name.size()), name))
+    if (key.size() < name.size() || !equal_ignoring_case(key.substr(0, name.size()), name))
         return std::nullopt;
     return Option{std::string(key.substr(name.size())),
                   equals == std::string_view::npos ? "" : std::string(argument.substr(equals + 1))};
@@ -103,7 +99,7 @@ std::vector<TraefikPlugin> plugins_in_arguments(const std::vector<std::string>& 
             continue;
         const std::string_view rest = found->rest;
         const std::size_t name = rest.size() - module.size();
-        if (same_word(rest.substr(name), module))
+        if (equal_ignoring_case(rest.substr(name), module))
             add(plugins, rest.substr(0, name), found->value);
     }
     return plugins;
