@@ -16,6 +16,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "bpf/gate.bpf.h"
 #include "bpf/kernel_types.bpf.h"
 #include "bpf/peer_lookup.bpf.h"
 #include "bpf/shared/tunnel.h"
@@ -261,6 +262,8 @@ int count_drop(__u64* context) {
     bool through_tunnel;
     bool readable;
 
+    if (!is_in_force())
+        return 0;
     if (has_reason) {
         key.reason = (__u32)context[2];
         if (is_benign(key.reason))

@@ -13,6 +13,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "bpf/gate.bpf.h"
 #include "bpf/kernel_types.bpf.h"
 #include "bpf/peer_lookup.bpf.h"
 #include "bpf/shared/tunnel.h"
@@ -26,7 +27,8 @@ const volatile __u32 netns_inode = 0;
  */
 const volatile bool retransmit_has_result = false;
 
-/* Low halves of jiffies at which the last complete sampling began, and the one that is under way. */
+/* Low halves of jiffies at which the last complete sampling began, and the one that is under way. They go on
+ * in the next process: what the last one has sampled is not sampled again. */
 __u32 last_sampling = 0;
 __u32 this_sampling = 0;
 bool sampled = false;
@@ -121,6 +123,8 @@ SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_state, const struct sock* sk, int old_state, int new_state) {
     const struct sock_common* common = (const struct sock_common*)sk;
 
+    if (!is_in_force())
+        return 0;
     if (new_state != BPF_TCP_ESTABLISHED && new_state != BPF_TCP_CLOSE)
         return 0;
     if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
@@ -153,6 +157,8 @@ int tcp_retransmit(__u64* context) {
     struct tcp_counts* counts;
     __u16 segments;
 
+    if (!is_in_force())
+        return 0;
     if (retransmit_has_result && (int)context[2])
         return 0;
     counts = find_counts(sk);
@@ -165,7 +171,11 @@ int tcp_retransmit(__u64* context) {
 
 SEC("tp_btf/tcp_retransmit_synack")
 int BPF_PROG(tcp_retransmit_synack, const struct sock* listener, const struct request_sock* request) {
-    struct tcp_counts* counts = find_counts((const struct sock_common*)request);
+    struct tcp_counts* counts;
+
+    if (!is_in_force())
+        return 0;
+    counts = find_counts((const struct sock_common*)request);
     if (counts)
         __sync_fetch_and_add(&counts->retransmits, 1);
     return 0;
@@ -173,7 +183,9 @@ int BPF_PROG(tcp_retransmit_synack, const struct sock* listener, const struct re
 
 /*
  * The smoothed round-trip time changes with acknowledgements: a connection that got none since the last
- * sampling has nothing new to say. The last call of a sampling is without a socket.
+ * sampling has nothing new to say. The last call of a sampling is without a socket. One read() is a whole
+ * sampling (of up to a million sockets), which no signal interrupts: a process that is killed has sampled all
+ * or nothing.
  */
 SEC("iter/tcp")
 int tcp_sample(struct bpf_iter__tcp* context) {

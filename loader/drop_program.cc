@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <utility>
 
@@ -13,6 +14,7 @@
 #include "loader/bpf_error.h"
 #include "loader/bpf_map.h"
 #include "loader/kernel_btf.h"
+#include "loader/pinned_maps.h"
 
 namespace pangolin {
 namespace {
@@ -83,6 +85,24 @@ Result<void> set_maps(drops_bpf& skeleton, const PeerLookup& peers, std::uint32_
     return {};
 }
 
+std::vector<DropCount> read_counts(int map) {
+    std::vector<DropCount> result;
+    for (const auto& [key, packets] : read_hash<drop_key, std::uint64_t>(map))
+        result.push_back({key, packets});
+    return result;
+}
+
+UniqueFd open_counts(const PinFolder& pins) {
+    return open_pinned_map(pins, "drop_counts", sizeof(drop_key), sizeof(std::uint64_t));
+}
+
+void erase_slots(int map, const std::function<bool(std::uint32_t)>& is_over) {
+    for (const DropCount& each : read_counts(map)) {
+        if (is_over(each.key.slot))
+            bpf_map_delete_elem(map, &each.key);
+    }
+}
+
 }  // namespace
 
 void DropProgram::SkeletonDeleter::operator()(drops_bpf* skeleton) const {
@@ -93,8 +113,8 @@ DropProgram::DropProgram(DropProgram&&) noexcept = default;
 DropProgram& DropProgram::operator=(DropProgram&&) noexcept = default;
 DropProgram::~DropProgram() = default;
 
-Result<DropProgram> DropProgram::attach(const WireGuardInterface& interface, const PeerLookup& peers,
-                                        std::uint32_t max_peers) {
+Result<DropProgram> DropProgram::load(const WireGuardInterface& interface, const PeerLookup& peers,
+                                      std::uint32_t max_peers, const std::optional<KeptPins>& pins) {
     collect_libbpf_messages();
     DropProgram program;
     program.skeleton_.reset(drops_bpf__open());
@@ -112,11 +132,31 @@ Result<DropProgram> DropProgram::attach(const WireGuardInterface& interface, con
     skeleton.rodata->interface_index = interface.index;
     if (auto set = set_maps(skeleton, peers, max_peers); !set)
         return std::unexpected(set.error());
+    auto takeover = Takeover::prepare(skeleton.obj, skeleton.maps.program_gate, pins);
+    if (!takeover)
+        return std::unexpected(takeover.error());
+    program.takeover_ = std::move(*takeover);
+    skeleton.rodata->generation = program.takeover_.generation();
     if (const int error = drops_bpf__load(&skeleton); error != 0)
         return bpf_failure(-error, "cannot load the drop BPF program");
-    if (const int error = drops_bpf__attach(&skeleton); error != 0)
-        return bpf_failure(-error, "cannot attach the drop BPF program");
+    if (auto pinned = program.takeover_.pin_maps(); !pinned)
+        return std::unexpected(pinned.error());
     return program;
+}
+
+Result<DropProgram> DropProgram::attach(const WireGuardInterface& interface, const PeerLookup& peers,
+                                        std::uint32_t max_peers) {
+    auto program = load(interface, peers, max_peers, std::nullopt);
+    if (program)
+        if (auto started = program->start(); !started)
+            return std::unexpected(started.error());
+    return program;
+}
+
+Result<void> DropProgram::start() {
+    if (auto attached = takeover_.attach_tracing(); !attached)
+        return attached;
+    return takeover_.open();
 }
 
 bool DropProgram::knows_wireguard() const {
@@ -128,27 +168,35 @@ void DropProgram::set_listen_port(std::uint16_t port) {
 }
 
 std::vector<DropCount> DropProgram::read() const {
-    std::vector<DropCount> result;
-    for (const auto& [key, packets] :
-         read_hash<drop_key, std::uint64_t>(bpf_map__fd(skeleton_->maps.drop_counts)))
-        result.push_back({key, packets});
-    return result;
+    return read_counts(bpf_map__fd(skeleton_->maps.drop_counts));
 }
 
-std::vector<DropCount> DropProgram::take(std::uint32_t slot) {
-    std::vector<DropCount> taken;
-    for (const DropCount& count : read()) {
-        if (count.key.slot != slot)
-            continue;
-        if (const auto packets =
-                take_element<std::uint64_t>(bpf_map__fd(skeleton_->maps.drop_counts), count.key))
-            taken.push_back({count.key, *packets});
-    }
-    return taken;
+void DropProgram::forget(const std::vector<std::uint32_t>& slots) {
+    if (slots.empty())
+        return;
+    const std::set<std::uint32_t> forgotten(slots.begin(), slots.end());
+    erase_slots(bpf_map__fd(skeleton_->maps.drop_counts),
+                [&](std::uint32_t slot) { return forgotten.contains(slot); });
 }
 
 std::uint64_t DropProgram::lost() const {
     return read_per_cpu_sum(bpf_map__fd(skeleton_->maps.drop_losses), 0);
+}
+
+LastDropCounts read_last_drop_counts(const PinFolder& pins) {
+    LastDropCounts last;
+    if (const UniqueFd counts = open_counts(pins); counts)
+        last.counts = read_counts(counts.get());
+    if (const UniqueFd losses =
+            open_pinned_map(pins, "drop_losses", sizeof(std::uint32_t), sizeof(std::uint64_t));
+        losses)
+        last.lost = read_per_cpu_sum(losses.get(), 0);
+    return last;
+}
+
+void forget_drop_slots(const PinFolder& pins, const std::function<bool(std::uint32_t)>& known) {
+    if (const UniqueFd counts = open_counts(pins); counts)
+        erase_slots(counts.get(), [&](std::uint32_t slot) { return !known(slot); });
 }
 
 }  // namespace pangolin

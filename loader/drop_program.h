@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,6 +12,7 @@
 #include "bpf/shared/tunnel.h"
 #include "loader/base/error.h"
 #include "loader/peer_lookup.h"
+#include "loader/takeover.h"
 #include "loader/wireguard_interface.h"
 
 struct drops_bpf;
@@ -45,24 +47,29 @@ class DropReasons {
     std::vector<std::string> names_;
 };
 
-// Detaches at its end. Not thread-safe.
+// Detaches at its end, but what is pinned. Not thread-safe.
 class DropProgram {
   public:
-    // `peers` must outlive it.
+    // start() comes next. `peers` must outlive it. See Takeover::prepare().
+    static Result<DropProgram> load(const WireGuardInterface& interface, const PeerLookup& peers,
+                                    std::uint32_t max_peers, const std::optional<KeptPins>& pins);
+    // Both, with nothing that outlives the process.
     static Result<DropProgram> attach(const WireGuardInterface& interface, const PeerLookup& peers,
                                       std::uint32_t max_peers);
     DropProgram(DropProgram&&) noexcept;
     DropProgram& operator=(DropProgram&&) noexcept;
     ~DropProgram();
 
+    // Attaches, in the place of the program of before. From then on `peers` decides whose a packet is.
+    Result<void> start();
+
     // The UDP port whose packets are the tunnel's underlay; 0 for none.
     void set_listen_port(std::uint16_t port);
 
-    // Packets by slot, reason, direction and place since the slot was last taken. Reads in batches.
+    // Packets by slot, reason, direction and place since the slot was last forgotten. Reads in batches.
     std::vector<DropCount> read() const;
-    // The same of one slot, which is forgotten.
-    std::vector<DropCount> take(std::uint32_t slot);
-    // Drops that found no room, over its life.
+    void forget(const std::vector<std::uint32_t>& slots);
+    // Drops that found no room, over the life of its maps.
     std::uint64_t lost() const;
     const DropReasons& reasons() const { return reasons_; }
     // Whether drops by the kernel's WireGuard are told apart (DROP_IN_WIREGUARD): not without CAP_SYSLOG,
@@ -77,6 +84,16 @@ class DropProgram {
 
     std::unique_ptr<drops_bpf, SkeletonDeleter> skeleton_;
     DropReasons reasons_;
+    Takeover takeover_;
 };
+
+// Of maps that are pinned there; nothing when there are none.
+struct LastDropCounts {
+    std::vector<DropCount> counts;
+    std::uint64_t lost = 0;
+};
+LastDropCounts read_last_drop_counts(const PinFolder& pins);
+// Clears the slots there for which `known` says no.
+void forget_drop_slots(const PinFolder& pins, const std::function<bool(std::uint32_t slot)>& known);
 
 }  // namespace pangolin

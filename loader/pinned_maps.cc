@@ -3,6 +3,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -28,10 +29,10 @@ bool is_usable(const bpf_map* map, int fd, PinnedRoom room) {
 
 }  // namespace
 
-Result<void> pin_maps(bpf_object* object, const PinFolder& pins) {
+Result<void> pin_maps(bpf_object* object, const PinFolder& pins, const std::set<std::string>& shared) {
     const bpf_map* map = nullptr;
     bpf_object__for_each_map(map, object) {
-        if (is_constant(map))
+        if (is_constant(map) || shared.contains(bpf_map__name(map)))
             continue;
         if (auto pinned = pins.pin(bpf_map__fd(map), bpf_map__name(map)); !pinned)
             return pinned;
@@ -39,11 +40,21 @@ Result<void> pin_maps(bpf_object* object, const PinFolder& pins) {
     return {};
 }
 
+std::set<std::string> shared_maps(const bpf_object* object) {
+    std::set<std::string> names;
+    const bpf_map* map = nullptr;
+    bpf_object__for_each_map(map, object) {
+        if (bpf_map__fd(map) >= 0)
+            names.insert(bpf_map__name(map));
+    }
+    return names;
+}
+
 Result<bool> reuse_pinned_maps(bpf_object* object, const PinFolder& pins, PinnedRoom room) {
     bool all = true;
     bpf_map* map = nullptr;
     bpf_object__for_each_map(map, object) {
-        if (is_constant(map))
+        if (is_constant(map) || bpf_map__fd(map) >= 0)
             continue;
         const UniqueFd pinned = pins.open(bpf_map__name(map));
         if (!pinned || !is_usable(map, pinned.get(), room)) {

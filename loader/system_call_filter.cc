@@ -174,6 +174,8 @@ void allow_threads(Rules& rules) {
     // Whether a process is there.
     rules.allow("kill", {equals(1, 0)});
     rules.allow("prctl", {equals(0, PR_SET_NAME)});
+    // The calling thread's own, with which programs are taken over (loader/takeover.h).
+    rules.allow("sched_setaffinity", {equals(0, 0)});
     // Limits of this process.
     rules.allow("prlimit64", {equals(0, 0)});
     rules.allow("prlimit64", {equals(0, self)});

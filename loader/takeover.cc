@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <set>
 #include <thread>
 
 #include "loader/base/number.h"
@@ -105,6 +104,7 @@ Result<Takeover> Takeover::prepare(bpf_object* object, bpf_map* gate, const std:
     takeover.object_ = object;
     takeover.gate_map_ = gate;
     takeover.pins_ = pins;
+    takeover.shared_ = shared_maps(object);
     if (!pins)
         return takeover;
     if (auto used = takeover.use_pinned(); !used)
@@ -141,7 +141,7 @@ Result<void> Takeover::pin_maps() {
         return {};
     if (auto created = pins_->folder.create(); !created)
         return created;
-    return pangolin::pin_maps(object_, pins_->folder);
+    return pangolin::pin_maps(object_, pins_->folder, shared_);
 }
 
 Result<void> Takeover::attach_tracing() {

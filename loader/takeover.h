@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -37,7 +38,8 @@ class Takeover {
     // For an object that is sized and not loaded yet, with `gate` as its map of that name, null where all of
     // its programs are replaced in their places: makes it use what is pinned in its folder. None: nothing
     // outlives the process. ESTALE as the error's code: the maps there are not those of this object, or have
-    // not as much room as it asks for.
+    // not as much room as it asks for. Maps that the object was given before are somebody else's, and are
+    // neither looked for nor pinned there.
     static Result<Takeover> prepare(bpf_object* object, bpf_map* gate, const std::optional<KeptPins>& pins);
 
     // To be the programs' constant before they are loaded.
@@ -72,6 +74,7 @@ class Takeover {
 
     bpf_object* object_ = nullptr;
     bpf_map* gate_map_ = nullptr;
+    std::set<std::string> shared_;
     std::optional<KeptPins> pins_;
     std::uint32_t generation_ = 1;
     bool resumes_ = false;

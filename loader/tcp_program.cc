@@ -4,8 +4,6 @@
 #include <bpf/libbpf.h>
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
-#include <array>
 #include <cerrno>
 #include <utility>
 
@@ -13,6 +11,7 @@
 #include "loader/bpf_iterator.h"
 #include "loader/bpf_map.h"
 #include "loader/kernel_btf.h"
+#include "loader/pinned_maps.h"
 #include "tcp.skel.h"
 
 namespace pangolin {
@@ -48,9 +47,15 @@ Result<void> configure(tcp_bpf& skeleton, const WireGuardInterface& interface, c
     return {};
 }
 
-std::array<bpf_link*, 4> links(const tcp_bpf& skeleton) {
-    return {skeleton.links.tcp_state, skeleton.links.tcp_retransmit, skeleton.links.tcp_retransmit_synack,
-            skeleton.links.tcp_sample};
+std::vector<SlotTcpCounts> read_counts(int map) {
+    std::vector<SlotTcpCounts> result;
+    for (const auto& [slot, counts] : read_hash<std::uint32_t, tcp_counts>(map))
+        result.push_back({slot, counts});
+    return result;
+}
+
+UniqueFd open_counts(const PinFolder& pins) {
+    return open_pinned_map(pins, "tcp_counts", sizeof(std::uint32_t), sizeof(tcp_counts));
 }
 
 }  // namespace
@@ -59,46 +64,80 @@ void TcpProgram::SkeletonDeleter::operator()(tcp_bpf* skeleton) const {
     tcp_bpf__destroy(skeleton);
 }
 
+void TcpProgram::LinkDeleter::operator()(bpf_link* link) const {
+    bpf_link__destroy(link);
+}
+
 TcpProgram::TcpProgram(TcpProgram&&) noexcept = default;
 TcpProgram& TcpProgram::operator=(TcpProgram&&) noexcept = default;
 TcpProgram::~TcpProgram() = default;
 
-Result<TcpProgram> TcpProgram::attach(const WireGuardInterface& interface, const PeerLookup& peers,
-                                      std::uint32_t max_peers) {
+Result<TcpProgram> TcpProgram::load(const WireGuardInterface& interface, const PeerLookup& peers,
+                                    std::uint32_t max_peers, const std::optional<KeptPins>& pins) {
     collect_libbpf_messages();
     TcpProgram program;
     program.interface_ = interface;
     program.skeleton_.reset(tcp_bpf__open());
     if (!program.skeleton_)
         return bpf_failure(errno, "cannot open the TCP BPF object");
-    if (auto configured = configure(*program.skeleton_, interface, peers, max_peers); !configured)
+    tcp_bpf& skeleton = *program.skeleton_;
+    if (auto configured = configure(skeleton, interface, peers, max_peers); !configured)
         return std::unexpected(configured.error());
-    if (const int error = tcp_bpf__load(program.skeleton_.get()); error != 0)
+    auto takeover = Takeover::prepare(skeleton.obj, skeleton.maps.program_gate, pins);
+    if (!takeover)
+        return std::unexpected(takeover.error());
+    program.takeover_ = std::move(*takeover);
+    skeleton.rodata->generation = program.takeover_.generation();
+    if (const int error = tcp_bpf__load(&skeleton); error != 0)
         return bpf_failure(-error, "cannot load the TCP BPF programs");
-    if (const int error = tcp_bpf__attach(program.skeleton_.get()); error != 0)
-        return bpf_failure(-error, "cannot attach the TCP BPF programs");
+    if (auto pinned = program.takeover_.pin_maps(); !pinned)
+        return std::unexpected(pinned.error());
     return program;
 }
 
+Result<TcpProgram> TcpProgram::attach(const WireGuardInterface& interface, const PeerLookup& peers,
+                                      std::uint32_t max_peers) {
+    auto program = load(interface, peers, max_peers, std::nullopt);
+    if (program)
+        if (auto started = program->start(); !started)
+            return std::unexpected(started.error());
+    return program;
+}
+
+Result<void> TcpProgram::start() {
+    bpf_program* const sample = skeleton_->progs.tcp_sample;
+    if (bpf_program__autoload(sample)) {
+        sample_link_.reset(bpf_program__attach_iter(sample, nullptr));
+        if (!sample_link_)
+            return bpf_failure(errno, "cannot attach the BPF program that lists TCP sockets");
+    }
+    if (auto attached = takeover_.attach_tracing(); !attached)
+        return attached;
+    return takeover_.open();
+}
+
 Result<void> TcpProgram::sample() {
-    if (skeleton_->links.tcp_sample == nullptr)
+    if (!sample_link_)
         return {};
-    const int link = bpf_link__fd(skeleton_->links.tcp_sample);
+    const int link = bpf_link__fd(sample_link_.get());
     return run_in_network_namespace(interface_.netns, [&]() -> Result<void> {
         return run_iterator(link, "the TCP sockets of " + interface_.name);
     });
 }
 
 std::vector<SlotTcpCounts> TcpProgram::read() const {
-    std::vector<SlotTcpCounts> result;
-    for (const auto& [slot, counts] :
-         read_hash<std::uint32_t, tcp_counts>(bpf_map__fd(skeleton_->maps.tcp_counts)))
-        result.push_back({slot, counts});
-    return result;
+    return read_counts(bpf_map__fd(skeleton_->maps.tcp_counts));
 }
 
-std::optional<tcp_counts> TcpProgram::take(std::uint32_t slot) {
-    return take_element<tcp_counts>(bpf_map__fd(skeleton_->maps.tcp_counts), slot);
+std::optional<tcp_counts> TcpProgram::read(std::uint32_t slot) const {
+    tcp_counts counts{};
+    if (bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.tcp_counts), &slot, &counts) != 0)
+        return {};
+    return counts;
+}
+
+void TcpProgram::forget(std::uint32_t slot) {
+    bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.tcp_counts), &slot);
 }
 
 std::uint64_t TcpProgram::lost() const {
@@ -106,8 +145,28 @@ std::uint64_t TcpProgram::lost() const {
 }
 
 std::size_t TcpProgram::attachments() const {
-    return static_cast<std::size_t>(
-        std::ranges::count_if(links(*skeleton_), [](const bpf_link* link) { return link != nullptr; }));
+    return takeover_.attachments() + (sample_link_ ? 1 : 0);
+}
+
+LastTcpCounts read_last_tcp_counts(const PinFolder& pins) {
+    LastTcpCounts last;
+    if (const UniqueFd counts = open_counts(pins); counts)
+        last.counts = read_counts(counts.get());
+    if (const UniqueFd losses =
+            open_pinned_map(pins, "tcp_losses", sizeof(std::uint32_t), sizeof(std::uint64_t));
+        losses)
+        last.lost = read_per_cpu_sum(losses.get(), 0);
+    return last;
+}
+
+void forget_tcp_slots(const PinFolder& pins, const std::function<bool(std::uint32_t)>& known) {
+    const UniqueFd counts = open_counts(pins);
+    if (!counts)
+        return;
+    for (const SlotTcpCounts& each : read_counts(counts.get())) {
+        if (!known(each.slot))
+            bpf_map_delete_elem(counts.get(), &each.slot);
+    }
 }
 
 }  // namespace pangolin

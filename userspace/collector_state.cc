@@ -45,6 +45,7 @@ void Collector::restore() {
     std::vector<InterfaceState> interfaces;
     SocketState sockets;
     std::vector<HealthState> healths;
+    std::vector<PeerStatisticsState> statistics;
     std::string boot;
     std::string pin_root;
     ArchiveReader reader(*content);
@@ -63,6 +64,8 @@ void Collector::restore() {
             block(sockets);
         else if (kind == StateBlock::health)
             block(healths.emplace_back());
+        else if (kind == StateBlock::peer_statistics)
+            block(statistics.emplace_back());
         else if (kind != StateBlock::tunnel_readings || boot == boot_id())
             read_ledger_block(kind, block, ledger_);
     });
@@ -87,6 +90,10 @@ void Collector::restore() {
             for (const HealthState& health : healths) {
                 if (health.interface.same_as(state.interface))
                     (*monitor)->restore_health(health);
+            }
+            for (const PeerStatisticsState& each : statistics) {
+                if (each.interface.same_as(state.interface))
+                    (*monitor)->restore_statistics(each);
             }
             paused_.push_back(std::move(*monitor));
         } else {
@@ -174,6 +181,8 @@ void Collector::write_state(WriteReason reason) {
                          [&](ArchiveWriter& block) { block(monitor->state()); });
             writer.block(static_cast<std::uint32_t>(StateBlock::health),
                          [&](ArchiveWriter& block) { block(monitor->health_state()); });
+            writer.block(static_cast<std::uint32_t>(StateBlock::peer_statistics),
+                         [&](ArchiveWriter& block) { block(monitor->statistics_state()); });
         };
         std::ranges::for_each(monitors_, write);
         std::ranges::for_each(paused_, write);

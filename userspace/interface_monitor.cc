@@ -44,7 +44,8 @@ Result<void> InterfaceMonitor::open_reader() {
     return {};
 }
 
-Result<void> InterfaceMonitor::attach(HookMode mode, HandshakeMode handshakes, const SiteIndex& sites) {
+Result<void> InterfaceMonitor::attach(HookMode mode, HandshakeMode handshakes, const SiteIndex& sites,
+                                      Ledger& ledger) {
     peers_.update(device_);
     const std::vector<Route> routes = peers_.routes(device_);
     const TargetCapacity expected =
@@ -64,15 +65,14 @@ Result<void> InterfaceMonitor::attach(HookMode mode, HandshakeMode handshakes, c
         return attached;
     }
     routes_current_ = true;
-    watch_health(mode, handshakes);
-    health_.set_routes(routes);
+    watch_health(mode, handshakes, ledger);
     spdlog::info("counting on {} in network namespace {} ({} peers, {})", interface_.name,
                  interface_.netns.name, device_.peers.size(), to_string(program_->hook()));
     return {};
 }
 
-void InterfaceMonitor::watch_health(HookMode mode, HandshakeMode handshakes) {
-    health_.attach(interface_, device_, {.handshakes = handshakes, .hooks = mode}, keeping_);
+void InterfaceMonitor::watch_health(HookMode mode, HandshakeMode handshakes, Ledger& ledger) {
+    health_.attach(interface_, device_, {.handshakes = handshakes, .hooks = mode}, peers_, ledger.sites);
 }
 
 // Twice what is needed now, so that a site or a target more is no reason for new programs. The first target
@@ -146,11 +146,11 @@ Result<void> InterfaceMonitor::poll(const PollTime& now, const SiteIndex* sites,
 
 // No route leads to their slots any more, so that what was just credited is final.
 void InterfaceMonitor::forget_gone(Ledger& ledger) {
+    health_.retire(peers_.unseen(), ledger.sites);
     peers_.retire_unseen([&](TrackedPeer& gone) {
         if (gone.traffic() == nullptr)
             credit_slot(gone, ledger.sites.of(unassigned_site_id)->traffic);
         retired_slots_.push_back(gone.slot);
-        health_.retire(gone, ledger.sites);
     });
     targets_.retire_gone(*program_);
 }
@@ -332,7 +332,7 @@ void InterfaceMonitor::mark_unknown() {
 
 void InterfaceMonitor::finish(Ledger& ledger) {
     // Writes the state, which unmatched traffic that is credited for good is not in any more.
-    health_.finish(keeping_, peers_, ledger.sites);
+    health_.finish(peers_, ledger.sites);
     const auto unassigned = ledger.sites.of(unassigned_site_id);
     const std::uint32_t slots = program_->capacity().slots;
     peers_.for_each([&](const WireGuardKey& key, TrackedPeer& peer) {

@@ -51,15 +51,17 @@ class InterfaceMonitor {
     // To be written down at any moment between two calls of this class, and in write_state().
     InterfaceState state() const;
     HealthState health_state() const { return health_.state(); }
+    PeerStatisticsState statistics_state() const { return health_.statistics_state(); }
     // What belongs to a restored monitor; before resume().
     void restore_health(const HealthState& state) { health_.restore(state); }
+    void restore_statistics(const PeerStatisticsState& state) { health_.restore(state, peers_); }
     // Whether something was credited for good that is to be forgotten once it is written down.
     bool has_final() const;
     void forget_written();
 
     // Loads programs with the peers' routes, and with room for the targets of `sites`, and attaches them.
     // Fails when traffic cannot be counted; what else this host lacks is logged and left out.
-    Result<void> attach(HookMode mode, HandshakeMode handshakes, const SiteIndex& sites);
+    Result<void> attach(HookMode mode, HandshakeMode handshakes, const SiteIndex& sites, Ledger& ledger);
 
     // False when somebody has removed the programs from the interface.
     bool attached() const { return program_->attached(); }
@@ -105,11 +107,11 @@ class InterfaceMonitor {
           keeping_(std::move(keeping)),
           peers_(limits.max_peers),
           targets_(limits.max_targets),
-          health_(interface_, limits.max_peers) {}
+          health_(interface_, limits.max_peers, keeping_) {}
 
     Result<void> open_reader();
     void restore_peers(const InterfaceState& state, Ledger& ledger);
-    void watch_health(HookMode mode, HandshakeMode handshakes);
+    void watch_health(HookMode mode, HandshakeMode handshakes, Ledger& ledger);
     static TrafficCapacity roomy(std::uint32_t slots, const RouteCapacity& routes,
                                  const TargetCapacity& targets);
     std::uint32_t newest_generation() const;

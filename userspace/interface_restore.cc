@@ -129,7 +129,9 @@ Result<void> InterfaceMonitor::resume(const WireGuardInterface& interface, HookM
         (mode == HookMode::clsact && program_->hook() != HookKind::clsact))
         return failure("attached by " + std::string(to_string(program_->hook())) +
                        " before, which metrics.wireguard.attach is not any more");
-    watch_health(mode, handshakes);
+    // Those that have come since have their slots before their connections are counted in these.
+    peers_.update(device_);
+    watch_health(mode, handshakes, ledger);
     spdlog::info("counting on, on {} in network namespace {} ({} peers, {})", interface_.name,
                  interface_.netns.name, device_.peers.size(), to_string(program_->hook()));
     return {};

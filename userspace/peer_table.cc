@@ -74,6 +74,19 @@ TrackedPeer* PeerTable::at_slot(std::uint32_t slot) {
     return slot < by_slot_.size() ? by_slot_[slot] : nullptr;
 }
 
+const TrackedPeer* PeerTable::at_slot(std::uint32_t slot) const {
+    return slot < by_slot_.size() ? by_slot_[slot] : nullptr;
+}
+
+std::vector<TrackedPeer*> PeerTable::unseen() {
+    std::vector<TrackedPeer*> gone;
+    for (auto& [key, peer] : peers_) {
+        if (peer.seen_in_poll != poll_)
+            gone.push_back(&peer);
+    }
+    return gone;
+}
+
 TrackedPeer* PeerTable::insert(const WireGuardKey& key) {
     if (peers_.size() >= max_peers_)
         return nullptr;

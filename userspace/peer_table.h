@@ -67,6 +67,9 @@ class PeerTable {
     TrackedPeer* find(const WireGuardKey& key);
     const TrackedPeer* find(const WireGuardKey& key) const;
     TrackedPeer* at_slot(std::uint32_t slot);
+    const TrackedPeer* at_slot(std::uint32_t slot) const;
+    // Those that the last update() did not see.
+    std::vector<TrackedPeer*> unseen();
     // Calls `visit(TrackedPeer&)` for each peer that the last update() did not see and forgets it. Its slot
     // may be given away at the next update().
     template <class Visit>

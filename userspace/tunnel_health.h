@@ -7,15 +7,12 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
-#include "loader/drop_program.h"
-#include "loader/peer_lookup.h"
-#include "loader/tcp_program.h"
 #include "loader/wireguard_probe.h"
 #include "userspace/handshake_accounting.h"
 #include "userspace/keeping.h"
+#include "userspace/peer_statistics.h"
 #include "userspace/peer_table.h"
 #include "userspace/site_ledger.h"
 #include "userspace/snapshot.h"
@@ -45,19 +42,24 @@ struct HealthLosses {
 // on. Not thread-safe.
 class TunnelHealth {
   public:
-    TunnelHealth(const WireGuardInterface& interface, std::uint32_t max_peers)
-        : interface_(interface), max_peers_(max_peers), handshakes_(max_peers) {}
+    TunnelHealth(const WireGuardInterface& interface, std::uint32_t max_peers, const MonitorKeeping& keeping)
+        : interface_(interface),
+          keeping_(keeping),
+          statistics_(interface, max_peers, keeping),
+          handshakes_(max_peers) {}
 
-    // What another process has written down; before attach().
+    // What another process has written down, and its peers; before attach().
     void restore(const HealthState& state);
+    void restore(const PeerStatisticsState& state, const PeerTable& peers);
     // To be written down at any moment between two calls of this class, and in write_state().
     HealthState state() const;
+    PeerStatisticsState statistics_state() const { return statistics_.state(); }
     void forget_written();
 
     // Before it nothing is observed. Goes on where the other process was.
     // `interface` as it is found now.
     void attach(const WireGuardInterface& interface, const WireGuardDevice& device,
-                const HealthOptions& options, const MonitorKeeping& keeping);
+                const HealthOptions& options, const PeerTable& peers, SiteLedger& ledger);
 
     // The peers' allowed IPs have changed.
     void set_routes(const std::vector<Route>& routes);
@@ -72,57 +74,37 @@ class TunnelHealth {
     // The second half of poll(), for when the peers cannot be read.
     void credit(PeerTable& peers, SiteLedger& ledger, bool sites_known,
                 std::chrono::steady_clock::time_point now);
-    // The peer is gone: credits its last counts, so that its slot may be another's.
-    void retire(TrackedPeer& peer, SiteLedger& ledger);
+    // The peers are gone: credits their last counts. Their slots may be others' after forget_written().
+    void retire(const std::vector<TrackedPeer*>& gone, SiteLedger& ledger) {
+        statistics_.retire(gone, ledger);
+    }
     // The interface is gone: credits the last counts, and lets go of what is pinned. No poll may follow.
-    void finish(const MonitorKeeping& keeping, PeerTable& peers, SiteLedger& ledger);
+    void finish(PeerTable& peers, SiteLedger& ledger);
 
     HealthLosses losses() const;
     // Adds to the attachments and features of `snapshot`.
     void describe(Snapshot& snapshot) const;
 
   private:
-    void start_probe(const WireGuardDevice& device, const HealthOptions& options,
-                     const MonitorKeeping& keeping);
-    void end_probe(const MonitorKeeping& keeping);
-    void end_lookup(const Error& error);
+    void start_probe(const WireGuardDevice& device, const HealthOptions& options);
+    void end_probe();
     void follow(const WireGuardDevice& device, PeerTable& peers);
     void warn_once(std::string_view what, const Result<void>& result, std::string& last) const;
-    void credit_tcp(PeerTable& peers, SiteLedger& ledger, bool final);
-    void credit_tcp_slot(const SlotTcpCounts& now, SiteAccount& account);
-    void credit_drops(PeerTable& peers, SiteLedger& ledger, bool final);
-    bool was_delivered(const drop_key& key) const;
-    bool is_no_peer(const drop_key& key) const;
-    std::string name_of(const drop_key& key) const;
-    // Whose account a slot's counts go to; null while that is not known.
-    static SiteAccount* account_of(std::uint32_t slot, PeerTable& peers, SiteLedger& ledger, bool final);
 
     WireGuardInterface interface_;
-    std::uint32_t max_peers_;
+    MonitorKeeping keeping_;
     KeptPrograms kept_probe_{PinRoot::programs_of(interface_, "handshakes")};
     // What the probe has taken, while it is not there.
     HandshakeReadings readings_;
-    std::optional<PeerLookup> lookup_;
     std::unique_ptr<WireGuardProbe> probe_;
-    std::optional<TcpProgram> tcp_;
-    std::optional<DropProgram> drops_;
+    PeerStatistics statistics_;
     HandshakeAccounting handshakes_;
     bool endpoints_changed_ = true;
     // Of the last time, so that it is logged once.
     std::string follow_trouble_;
     std::string sample_trouble_;
-    // Losses of what has ended.
+    // Of probes that have ended.
     HealthLosses ended_;
-    // Parts that are in the ledger already.
-    std::unordered_map<std::uint32_t, tcp_counts> tcp_credited_;
-    struct DropKeyHash {
-        std::size_t operator()(const drop_key& key) const;
-    };
-    struct DropKeyEqual {
-        bool operator()(const drop_key& a, const drop_key& b) const;
-    };
-    std::unordered_map<drop_key, std::uint64_t, DropKeyHash, DropKeyEqual> drops_credited_;
-    std::chrono::steady_clock::time_point now_;
 };
 
 }  // namespace pangolin

@@ -5,6 +5,7 @@
 #include "userspace/state/health_state.h"
 #include "userspace/state/interface_state.h"
 #include "userspace/state/ledger_state.h"
+#include "userspace/state/peer_statistics_state.h"
 #include "userspace/state/socket_state.h"
 #include "userspace/state/state_file.h"
 
@@ -17,6 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     static_cast<void>(reader.blocks([&](std::uint32_t kind, ArchiveReader& block) {
         if (read_ledger_block(static_cast<StateBlock>(kind), block, ledger))
             return;
+        const ArchiveReader whole = block;
         ArchiveReader again = block;
         ArchiveReader once_more = block;
         InterfaceState interface;
@@ -25,6 +27,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         again(sockets);
         HealthState health;
         once_more(health);
+        ArchiveReader last = whole;
+        PeerStatisticsState statistics;
+        last(statistics);
+        for (const TcpCredit& credit : statistics.tcp)
+            static_cast<void>(from_credit(credit));
     }));
     ArchiveWriter writer;
     write_ledger(writer, ledger);

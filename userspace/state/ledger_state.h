@@ -25,6 +25,7 @@ enum class StateBlock : std::uint32_t {
     health = 11,
     // The root of the pins that go with the state.
     pin_root = 12,
+    peer_statistics = 13,
 };
 
 // All totals, and what decides whether a site has come back. Readings of peers that are watched are theirs,
