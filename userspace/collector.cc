@@ -271,7 +271,8 @@ void Collector::add_new(const std::vector<WireGuardInterface>& found) {
         }
         // Before it attaches, for it is written down then.
         monitors_.push_back(std::move(*monitor));
-        const auto attached = monitors_.back()->attach(options_.attach, options_.handshakes, *sites_, ledger_);
+        const auto attached =
+            monitors_.back()->attach(options_.attach, options_.handshakes, *sites_, ledger_);
         if (attached) {
             attached_once_ = true;
             continue;

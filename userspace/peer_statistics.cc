@@ -107,8 +107,7 @@ void PeerStatistics::start_tcp(const PeerTable& peers, SiteLedger& ledger) {
         spdlog::warn("{}: no TCP statistics: {}", interface_.name, program.error().message());
 }
 
-void PeerStatistics::start_drops(std::uint16_t listen_port, const PeerTable& peers,
-                                 SiteLedger& ledger) {
+void PeerStatistics::start_drops(std::uint16_t listen_port, const PeerTable& peers, SiteLedger& ledger) {
     auto program = kept_drops_.start<DropProgram>(
         keeping_,
         [&](const std::optional<KeptPins>& pins) {

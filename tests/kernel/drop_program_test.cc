@@ -453,18 +453,18 @@ TEST_F(DropProgramTest, KnowsWhatWireGuardItselfDrops) {
     EXPECT_EQ(all_drops(), 9U) << described();
 }
 
-TEST_F(DropProgramTest, TakesASlotOnce) {
+TEST_F(DropProgramTest, ForgetsASlot) {
     ASSERT_TRUE(add_drop("input", "iifname wgtest0"));
     ASSERT_TRUE(add_drop("output", "oifname wgtest0 meta l4proto udp"));
     const UniqueFd socket = udp_socket(0);
     write(from_site(site4, host4, IPPROTO_UDP, 50));
     write(from_site(site6, "fd00::1", IPPROTO_UDP, 50));
     send_to(socket, site4, 9);
-    const auto taken = program_->take(slot4);
-    ASSERT_EQ(taken.size(), 2U);
-    EXPECT_EQ(taken[0].packets, 1U);
-    EXPECT_EQ(taken[1].packets, 1U);
-    EXPECT_TRUE(program_->take(slot4).empty());
+    EXPECT_EQ(drops(TRAFFIC_INGRESS, DROP_IN_TUNNEL, slot4), 1U);
+    EXPECT_EQ(drops(TRAFFIC_EGRESS, DROP_IN_TUNNEL, slot4), 1U);
+    EXPECT_EQ(all_drops(), 3U);
+    program_->forget({slot4});
+    EXPECT_EQ(drops(TRAFFIC_INGRESS, DROP_IN_TUNNEL, slot6), 1U);
     EXPECT_EQ(all_drops(), 1U);
     EXPECT_EQ(program_->lost(), 0U);
 }

@@ -333,13 +333,14 @@ TEST_F(TcpProgramTest, MeasuresAKnownDelay) {
     EXPECT_EQ(now.rtt.bucket[latency_bucket(now.rtt.sum_us)], 1U);
 }
 
-TEST_F(TcpProgramTest, TakesASlotOnce) {
+TEST_F(TcpProgramTest, ForgetsASlot) {
     ASSERT_TRUE(connected("10.89.0.2"));
     ASSERT_TRUE(connected("fd89::2"));
-    const auto taken = program_->take(far_slot);
-    ASSERT_TRUE(taken);
-    EXPECT_EQ(taken->connections[TCP_RESULT_SUCCESS], 1U);
-    EXPECT_FALSE(program_->take(far_slot));
+    const auto last = program_->read(far_slot);
+    ASSERT_TRUE(last);
+    EXPECT_EQ(last->connections[TCP_RESULT_SUCCESS], 1U);
+    program_->forget(far_slot);
+    EXPECT_FALSE(program_->read(far_slot));
     EXPECT_EQ(program_->read().size(), 1U);
 }
 

@@ -88,6 +88,15 @@ TEST(PeerTable, RefusesPeersBeyondTheLimitAndTakesThemWhenThereIsRoom) {
     EXPECT_NE(table.find(key(2)), nullptr);
 }
 
+TEST(PeerTable, TellsWhoIsGone) {
+    PeerTable table(10);
+    table.update(device({peer(1, {"10.0.0.1"}), peer(2, {"10.0.0.2"})}));
+    EXPECT_TRUE(table.unseen().empty());
+    table.update(device({peer(2, {"10.0.0.2"})}));
+    ASSERT_EQ(table.unseen().size(), 1U);
+    EXPECT_EQ(table.unseen()[0], table.find(key(1)));
+}
+
 TEST(PeerTable, RoutesLeadToSlots) {
     PeerTable table(10);
     const WireGuardDevice two = device({peer(1, {"10.0.0.0/24", "fd00::/64"}), peer(2, {"10.0.0.7"})});

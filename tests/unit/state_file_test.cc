@@ -3,15 +3,18 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <numeric>
 #include <random>
 
 #include "tests/support/random_seed.h"
 #include "tests/support/scratch_folder.h"
 #include "userspace/state/interface_state.h"
 #include "userspace/state/ledger_state.h"
+#include "userspace/state/peer_statistics_state.h"
 
 namespace pangolin {
 namespace {
@@ -216,6 +219,50 @@ TEST(InterfaceState, ComesBackAsItWas) {
     EXPECT_EQ(after.peers.at(0).key, peer.key);
     EXPECT_EQ(after.targets.at(0).dialled, target.dialled);
     EXPECT_EQ(after.unmatched.at(0).remote, before.unmatched.at(0).remote);
+}
+
+TEST(PeerStatisticsState, ComesBackAsItWas) {
+    SlotTcpCounts counts;
+    counts.slot = 7;
+    counts.counts.connections[TCP_RESULT_REFUSED] = 3;
+    counts.counts.retransmits = 5;
+    counts.counts.rtt.bucket[0] = 1;
+    counts.counts.rtt.bucket[LATENCY_BUCKETS - 1] = 2;
+    counts.counts.rtt.sum_us = 11;
+    PeerStatisticsState before;
+    before.interface.index = 3;
+    before.tcp_pins = "layout-1/4026532281-17-3-tcp/1";
+    before.drop_pins = "layout-1/4026532281-17-3-drops/2";
+    before.tcp = {to_credit(counts)};
+    before.drops = {{.key = {.slot = 7, .reason = 9, .direction = TRAFFIC_EGRESS, .place = DROP_IN_UNDERLAY},
+                     .packets = 13}};
+    before.wireguard_unknown = true;
+    before.tcp_losses = 17;
+    before.drop_losses = 19;
+    ArchiveWriter writer;
+    writer(before);
+    PeerStatisticsState after;
+    ArchiveReader reader(writer.bytes());
+    reader(after);
+    ASSERT_TRUE(reader.ok() && reader.at_end());
+    EXPECT_TRUE(after.interface.same_as(before.interface));
+    EXPECT_EQ(after.tcp_pins, before.tcp_pins);
+    EXPECT_EQ(after.drop_pins, before.drop_pins);
+    const SlotTcpCounts read = from_credit(after.tcp.at(0));
+    EXPECT_EQ(read.slot, 7U);
+    EXPECT_EQ(std::memcmp(&read.counts, &counts.counts, sizeof counts.counts), 0);
+    EXPECT_EQ(std::memcmp(&after.drops.at(0), &before.drops.at(0), sizeof(DropCount)), 0);
+    EXPECT_TRUE(after.wireguard_unknown);
+    EXPECT_EQ(after.tcp_losses, 17U);
+    EXPECT_EQ(after.drop_losses, 19U);
+}
+
+// A file may say anything of a bucket.
+TEST(PeerStatisticsState, LeavesOutBucketsThatThereAreNot) {
+    TcpCredit credit;
+    credit.buckets = {{LATENCY_BUCKETS, 1}, {255, 1}, {2, 4}};
+    const latency_histogram read = from_credit(credit).counts.rtt;
+    EXPECT_EQ(std::accumulate(std::begin(read.bucket), std::end(read.bucket), std::uint64_t{0}), 4U);
 }
 
 }  // namespace

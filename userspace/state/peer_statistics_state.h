@@ -1,4 +1,4 @@
-// TCP statistics and drops of one interface in the state file: how much of the kernel's counts is in the ledger.
+// TCP statistics and drops of one interface in the state file: how much of them is in the ledger.
 #pragma once
 
 #include <array>
