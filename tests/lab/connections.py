@@ -30,20 +30,20 @@ def tcp_counter(namespace: Namespace, name: str) -> int:
 class Firewall:
     """nftables in one namespace: drops what matches a rule while it stands, and counts it."""
 
-    def __init__(self, namespace: Namespace, rule: str) -> None:
-        self.namespace = namespace
+    def __init__(self, namespace: Namespace, rule: str, table: str = "pgx") -> None:
+        self.namespace, self.table = namespace, table
         namespace.run(
             ["nft", "-f", "-"],
-            standard_input="table inet pgx {\n  chain input {\n"
+            standard_input=f"table inet {table} {{\n  chain input {{\n"
             f"    type filter hook input priority 0;\n    {rule} counter drop\n  }}\n}}\n",
         )
 
     def dropped(self) -> int:
-        words = self.namespace.run(["nft", "list", "table", "inet", "pgx"]).stdout.split()
+        words = self.namespace.run(["nft", "list", "table", "inet", self.table]).stdout.split()
         return int(words[words.index("packets") + 1])
 
     def remove(self) -> None:
-        self.namespace.run(["nft", "delete", "table", "inet", "pgx"])
+        self.namespace.run(["nft", "delete", "table", "inet", self.table])
 
     def __enter__(self) -> Firewall:
         return self
