@@ -20,10 +20,10 @@
 #include "bpf/kernel_types.bpf.h"
 #include "bpf/peer_lookup.bpf.h"
 #include "bpf/shared/tunnel.h"
+#include "bpf/watched_netns.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-const volatile __u32 netns_inode = 0;
 const volatile __u32 interface_index = 0;
 /* kfree_skb has the reason since Linux 5.17 and the receiving socket since 6.11. */
 const volatile bool has_reason = false;
@@ -104,11 +104,11 @@ static __always_inline bool is_benign(__u32 reason) {
 }
 
 static __always_inline __u32 netns_of_device(const struct net_device* device) {
-    return device ? BPF_CORE_READ(device, nd_net.net, ns.inum) : 0;
+    return device ? netns_number(BPF_CORE_READ(device, nd_net.net)) : 0;
 }
 
 static __always_inline __u32 netns_of_socket(const struct sock* sk) {
-    return sk ? BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum) : 0;
+    return sk ? netns_number(BPF_CORE_READ(sk, __sk_common.skc_net.net)) : 0;
 }
 
 /* Some protocols keep something else in skb->dev while a packet is theirs (udp_set_dev_scratch in

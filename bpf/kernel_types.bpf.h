@@ -19,6 +19,7 @@ struct ns_common {
 
 struct net {
     struct ns_common ns;
+    __u64 net_cookie; /* since Linux 5.12 */
 };
 
 typedef struct {

@@ -18,17 +18,16 @@
 #include "bpf/peer_lookup.bpf.h"
 #include "bpf/shared/tunnel.h"
 #include "bpf/tcp_sockets.bpf.h"
+#include "bpf/watched_netns.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Inode of the namespace whose sockets count. */
-const volatile __u32 netns_inode = 0;
 /* Whether tcp_retransmit_skb says how the transmission went; before Linux 6.16 it fires for sent ones only.
  */
 const volatile bool retransmit_has_result = false;
 
 /* Low halves of jiffies at which the last complete sampling began, and the one that is under way. They go on
- * in the next process: what the last one has sampled is not sampled again. */
+ * in the next process with these maps: what the last one has sampled is not sampled again. */
 __u32 last_sampling = 0;
 __u32 this_sampling = 0;
 bool sampled = false;
@@ -74,7 +73,7 @@ static __noinline struct tcp_counts* find_counts(const struct sock_common* sk) {
     struct tcp_counts* counts;
     __u32 slot;
 
-    if (netns_of(sk) != netns_inode || !remote_key(sk, &key))
+    if (!is_watched_netns(BPF_CORE_READ(sk, skc_net.net)) || !remote_key(sk, &key))
         return NULL;
     slot = slot_of_address(&key);
     if (!slot)

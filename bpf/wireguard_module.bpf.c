@@ -14,12 +14,12 @@
 #include "bpf/gate.bpf.h"
 #include "bpf/handshakes.bpf.h"
 #include "bpf/shared/wireguard_module.h"
+#include "bpf/watched_netns.bpf.h"
 #include "bpf/wireguard_types.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* The interface: nothing of others is counted. */
-const volatile __u32 netns_inode = 0;
 const volatile __u32 interface_index = 0;
 
 /* INITIATIONS_PER_SECOND of drivers/net/wireguard/messages.h: a peer's initiation is refused when it comes
@@ -57,7 +57,7 @@ static __always_inline bool is_ours(struct wg_device* wg) {
     struct net_device* device = BPF_CORE_READ(wg, dev);
 
     return is_in_force() && BPF_CORE_READ(device, ifindex) == (int)interface_index &&
-           BPF_CORE_READ(device, nd_net.net, ns.inum) == netns_inode;
+           is_watched_netns(BPF_CORE_READ(device, nd_net.net));
 }
 
 static __always_inline void identify(struct handshake_identity* identity, struct wg_peer* peer) {

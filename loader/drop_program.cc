@@ -129,6 +129,7 @@ Result<DropProgram> DropProgram::load(const WireGuardInterface& interface, const
         describe_kernel(skeleton, *kernel, program.reasons_);
     }
     skeleton.rodata->netns_inode = static_cast<std::uint32_t>(interface.netns.id.inode);
+    skeleton.rodata->netns_cookie = interface.netns_cookie;
     skeleton.rodata->interface_index = interface.index;
     if (auto set = set_maps(skeleton, peers, max_peers); !set)
         return std::unexpected(set.error());

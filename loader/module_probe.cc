@@ -59,8 +59,7 @@ ModuleProbe::ModuleProbe(Skeleton skeleton, Takeover takeover)
 
 ModuleProbe::~ModuleProbe() = default;
 
-Result<std::unique_ptr<ModuleProbe>> ModuleProbe::load(std::uint32_t netns_inode,
-                                                       std::uint32_t interface_index,
+Result<std::unique_ptr<ModuleProbe>> ModuleProbe::load(const NetworkInterface& interface,
                                                        const std::optional<KeptPins>& pins) {
     collect_libbpf_messages();
     Skeleton skeleton(wireguard_module_bpf__open());
@@ -70,8 +69,9 @@ Result<std::unique_ptr<ModuleProbe>> ModuleProbe::load(std::uint32_t netns_inode
     if (!takeover)
         return std::unexpected(takeover.error());
     skeleton->rodata->generation = takeover->generation();
-    skeleton->rodata->netns_inode = netns_inode;
-    skeleton->rodata->interface_index = interface_index;
+    skeleton->rodata->netns_inode = static_cast<std::uint32_t>(interface.netns.id.inode);
+    skeleton->rodata->netns_cookie = interface.netns_cookie;
+    skeleton->rodata->interface_index = interface.index;
     const int error = wireguard_module_bpf__load(skeleton.get());
     // From libbpf, which looks for the functions in the BTF of the kernel and of all modules.
     if (error == -ESRCH)
@@ -85,7 +85,7 @@ Result<std::unique_ptr<ModuleProbe>> ModuleProbe::load(std::uint32_t netns_inode
 }
 
 Result<void> ModuleProbe::supported() {
-    if (const auto probe = load(0, 0, std::nullopt); !probe)
+    if (const auto probe = load(NetworkInterface{}, std::nullopt); !probe)
         return std::unexpected(probe.error());
     return {};
 }
@@ -94,11 +94,6 @@ Result<void> ModuleProbe::supported(const WireGuardInterface& interface) {
     if (interface.implementation != WireGuardImplementation::kernel)
         return failure(interface.name + " is not an interface of the kernel's WireGuard module", hint);
     return supported();
-}
-
-Result<std::unique_ptr<ModuleProbe>> ModuleProbe::load(const WireGuardInterface& interface,
-                                                       const std::optional<KeptPins>& pins) {
-    return load(static_cast<std::uint32_t>(interface.netns.id.inode), interface.index, pins);
 }
 
 Result<std::unique_ptr<ModuleProbe>> ModuleProbe::open(const WireGuardInterface& interface) {

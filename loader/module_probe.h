@@ -26,7 +26,7 @@ namespace pangolin {
 // - INVALID_MAC, UNKNOWN_PEER, RATE_LIMITED under load and COOKIE_REPLY (sent), of nobody.
 class ModuleProbe final : public WireGuardProbe {
   public:
-    static Result<std::unique_ptr<ModuleProbe>> load(const WireGuardInterface& interface,
+    static Result<std::unique_ptr<ModuleProbe>> load(const NetworkInterface& interface,
                                                      const std::optional<KeptPins>& pins);
     // With start().
     static Result<std::unique_ptr<ModuleProbe>> open(const WireGuardInterface& interface);
@@ -64,8 +64,6 @@ class ModuleProbe final : public WireGuardProbe {
     using Skeleton = std::unique_ptr<wireguard_module_bpf, SkeletonDeleter>;
 
     ModuleProbe(Skeleton skeleton, Takeover takeover);
-    static Result<std::unique_ptr<ModuleProbe>> load(std::uint32_t netns_inode, std::uint32_t interface_index,
-                                                     const std::optional<KeptPins>& pins);
 
     Skeleton skeleton_;
     Takeover takeover_;

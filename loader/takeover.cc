@@ -13,6 +13,7 @@
 #include "loader/base/number.h"
 #include "loader/base/unique_fd.h"
 #include "loader/bpf_error.h"
+#include "loader/grace_period.h"
 #include "loader/mapped_array.h"
 #include "loader/pinned_maps.h"
 
@@ -172,6 +173,8 @@ Result<void> Takeover::open() {
     if (!gate)
         return std::unexpected(gate.error());
     pass_on(gate->elements(), generation_);
+    // Where the thread may not run on a CPU, a program of before may be past the gate.
+    wait_for_running_programs();
     if (!pins_)
         return {};
     remove_links(pins_->folder, links_of(generation_));

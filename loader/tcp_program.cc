@@ -30,6 +30,7 @@ Result<void> configure(tcp_bpf& skeleton, const WireGuardInterface& interface, c
     // (sk, skb), and the result since Linux 6.16.
     skeleton.rodata->retransmit_has_result = kernel->tracepoint_arguments("tcp_retransmit_skb") > 2;
     skeleton.rodata->netns_inode = static_cast<std::uint32_t>(interface.netns.id.inode);
+    skeleton.rodata->netns_cookie = interface.netns_cookie;
     // The function by which the kernel declares the iterator.
     if (!kernel->has_function("bpf_iter_tcp")) {
         spdlog::warn(

@@ -56,6 +56,8 @@ void Collector::restore() {
             block(boot);
         else if (kind == StateBlock::pin_root)
             block(pin_root);
+        else if (kind == StateBlock::ended_losses)
+            block(ended_losses_, ended_health_losses_);
         else if (kind == StateBlock::part)
             restore_part(block);
         else if (kind == StateBlock::interface)
@@ -169,6 +171,13 @@ void Collector::write_state(WriteReason reason) {
                      [this](ArchiveWriter& block) { block(options_.persistence->pin_dir()); });
         const SocketState sockets = sockets_.state();
         write_ledger(writer, ledger_);
+        writer.block(static_cast<std::uint32_t>(StateBlock::ended_losses), [this](ArchiveWriter& block) {
+            TrafficLosses ended = ended_losses_;
+            for (const auto& monitor : monitors_)
+                if (monitor)
+                    ended += monitor->replaced_losses();
+            block(ended, ended_health_losses_);
+        });
         if (!sockets.pins.empty() || !sockets.http.pins.empty())
             writer.block(static_cast<std::uint32_t>(StateBlock::sockets),
                          [&](ArchiveWriter& block) { block(sockets); });

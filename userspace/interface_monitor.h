@@ -91,6 +91,8 @@ class InterfaceMonitor {
     bool readable() const { return readable_; }
     // Losses since open(), by reason, those of replaced programs included.
     TrafficLosses losses() const;
+    // The part of it that was lost by maps that are gone.
+    const TrafficLosses& replaced_losses() const { return replaced_losses_; }
     HealthLosses health_losses() const { return health_.losses(); }
     // Peers beyond max_peers.
     std::uint64_t refused_peers() const { return peers_.refused(); }

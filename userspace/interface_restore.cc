@@ -76,6 +76,9 @@ Result<std::unique_ptr<InterfaceMonitor>> InterfaceMonitor::restore(const Interf
 void InterfaceMonitor::restore_peers(const InterfaceState& state, Ledger& ledger) {
     std::vector<bool> used(program_->capacity().slots);
     for (const PeerState& written : state.peers) {
+        // Of a state file that is not what it says.
+        if (!peers_.can_restore(written.slot))
+            continue;
         TrackedPeer& peer = peers_.restore(written.key, written.slot);
         if (written.slot < used.size())
             used[written.slot] = true;

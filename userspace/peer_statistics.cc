@@ -20,8 +20,6 @@ bool PeerStatistics::DropKeyEqual::operator()(const drop_key& a, const drop_key&
     return std::memcmp(&a, &b, sizeof a) == 0;
 }
 
-// ---- over the end of the process
-
 void PeerStatistics::restore(const PeerStatisticsState& state, const PeerTable& peers) {
     kept_tcp_.restore(state.tcp_pins);
     kept_drops_.restore(state.drop_pins);
@@ -66,25 +64,26 @@ void PeerStatistics::forget_written() {
     retired_.clear();
 }
 
-// ---- programs
-
 void PeerStatistics::attach(const WireGuardInterface& interface, const PeerPlaces& places,
                             const PeerTable& peers, SiteLedger& ledger) {
     interface_ = interface;
-    if (const auto filled = fill_lookup(places); !filled) {
+    // Another process may have been allowed more.
+    const std::uint32_t room = std::max(max_peers_, peers.slots_needed());
+    if (const auto filled = fill_lookup(places, room); !filled) {
         spdlog::warn("{}: no TCP statistics and no packet drops: {}", interface_.name,
                      filled.error().message());
         return finish(peers, ledger);
     }
-    start_tcp(peers, ledger);
-    start_drops(places.listen_port, peers, ledger);
+    start_tcp(room, peers, ledger);
+    start_drops(places.listen_port, room, peers, ledger);
     // libbpf has read the kernel's types several times, some megabytes each, which the heap would keep.
     malloc_trim(0);
 }
 
-// As the programs that are replaced keep their own until then, no socket and no packet is nobody's meanwhile.
-Result<void> PeerStatistics::fill_lookup(const PeerPlaces& places) {
-    auto lookup = PeerLookup::create(max_peers_);
+// Before the programs that are replaced, which have their own, stop: otherwise what comes meanwhile is
+// nobody's.
+Result<void> PeerStatistics::fill_lookup(const PeerPlaces& places, std::uint32_t room) {
+    auto lookup = PeerLookup::create(room);
     if (!lookup)
         return std::unexpected(lookup.error());
     lookup_ = std::move(*lookup);
@@ -93,11 +92,11 @@ Result<void> PeerStatistics::fill_lookup(const PeerPlaces& places) {
     return lookup_->set_endpoints(places.endpoints);
 }
 
-void PeerStatistics::start_tcp(const PeerTable& peers, SiteLedger& ledger) {
+void PeerStatistics::start_tcp(std::uint32_t room, const PeerTable& peers, SiteLedger& ledger) {
     auto program = kept_tcp_.start<TcpProgram>(
         keeping_,
         [&](const std::optional<KeptPins>& pins) {
-            return TcpProgram::load(interface_, *lookup_, max_peers_, pins);
+            return TcpProgram::load(interface_, *lookup_, room, pins);
         },
         [&](const PinFolder& pins) { credit_last_tcp(pins, peers, ledger); },
         [this] { tcp_credited_.clear(); });
@@ -107,13 +106,20 @@ void PeerStatistics::start_tcp(const PeerTable& peers, SiteLedger& ledger) {
         spdlog::warn("{}: no TCP statistics: {}", interface_.name, program.error().message());
 }
 
-void PeerStatistics::start_drops(std::uint16_t listen_port, const PeerTable& peers, SiteLedger& ledger) {
+void PeerStatistics::start_drops(std::uint16_t listen_port, std::uint32_t room, const PeerTable& peers,
+                                 SiteLedger& ledger) {
+    const bool is_kernel = interface_.implementation == WireGuardImplementation::kernel;
     auto program = kept_drops_.start<DropProgram>(
         keeping_,
         [&](const std::optional<KeptPins>& pins) {
-            auto loaded = DropProgram::load(interface_, *lookup_, max_peers_, pins);
-            if (loaded)
-                loaded->set_listen_port(listen_port);
+            auto loaded = DropProgram::load(interface_, *lookup_, room, pins);
+            if (!loaded)
+                return loaded;
+            loaded->set_listen_port(listen_port);
+            // As it is written down when the programs begin to count; those before count their last by
+            // theirs.
+            if (!pins || pins->before.empty())
+                wireguard_unknown_ = is_kernel && !loaded->knows_wireguard();
             return loaded;
         },
         [&](const PinFolder& pins) { credit_last_drops(pins, peers, ledger); },
@@ -123,8 +129,8 @@ void PeerStatistics::start_drops(std::uint16_t listen_port, const PeerTable& pee
         return;
     }
     drops_ = std::move(*program);
-    wireguard_unknown_ =
-        interface_.implementation == WireGuardImplementation::kernel && !drops_->knows_wireguard();
+    wireguard_unknown_ = is_kernel && !drops_->knows_wireguard();
+    reasons_.reset();
 }
 
 void PeerStatistics::note(const Result<void>& set) {
@@ -180,9 +186,7 @@ void PeerStatistics::finish(const PeerTable& peers, SiteLedger& ledger) {
     lookup_.reset();
 }
 
-// ---- accounts
-
-void PeerStatistics::credit(const PeerTable& peers, SiteLedger& ledger, bool sites_known,
+void PeerStatistics::credit(const PeerTable& peers, SiteLedger& ledger,
                             std::chrono::steady_clock::time_point now) {
     now_ = now;
     // Without the peers' slots of now, these would be credited to the peers of before.
@@ -192,8 +196,6 @@ void PeerStatistics::credit(const PeerTable& peers, SiteLedger& ledger, bool sit
         trouble_.reset();
         return finish(peers, ledger);
     }
-    if (!sites_known)
-        return;
     if (tcp_)
         credit_tcp(tcp_->read(), peers, ledger, false);
     if (drops_)
@@ -202,10 +204,15 @@ void PeerStatistics::credit(const PeerTable& peers, SiteLedger& ledger, bool sit
 
 SiteAccount* PeerStatistics::account_of(std::uint32_t slot, const PeerTable& peers, SiteLedger& ledger,
                                         bool final) {
+    if (slot == TRAFFIC_SLOT_UNMATCHED)
+        return ledger.of(unassigned_site_id).get();
     const TrackedPeer* const peer = peers.at_slot(slot);
-    if (peer != nullptr && peer->account != nullptr)
+    // What is nobody's was credited when its peer went.
+    if (peer == nullptr)
+        return nullptr;
+    if (peer->account != nullptr)
         return peer->account.get();
-    return slot == TRAFFIC_SLOT_UNMATCHED || final ? ledger.of(unassigned_site_id).get() : nullptr;
+    return final ? ledger.of(unassigned_site_id).get() : nullptr;
 }
 
 void PeerStatistics::credit_tcp(const std::vector<SlotTcpCounts>& counts, const PeerTable& peers,
@@ -281,8 +288,6 @@ void PeerStatistics::retire(const std::vector<TrackedPeer*>& gone, SiteLedger& l
     std::erase_if(drops_credited_, [&](const auto& entry) { return accounts.contains(entry.first.slot); });
 }
 
-// ---- what a drop is
-
 const DropReasons& PeerStatistics::reasons() {
     if (drops_)
         return drops_->reasons();
@@ -318,8 +323,6 @@ bool PeerStatistics::is_no_peer(const drop_key& key) {
         return true;
     return key.place == DROP_IN_TUNNEL && wireguard_unknown_ && reasons().unspecified(key.reason);
 }
-
-// ---- for people
 
 std::uint64_t PeerStatistics::tcp_losses() const {
     return ended_tcp_losses_ + (tcp_ ? tcp_->lost() : 0);

@@ -54,10 +54,9 @@ class PeerStatistics {
 
     // Adds the round-trip times of live connections.
     Result<void> sample();
-    // What was counted since the last time; what is nobody's yet stays in the kernel, all of it while sites
-    // are not known. To be called after set_routes() and set_endpoints(): when these failed, all ends here.
-    void credit(const PeerTable& peers, SiteLedger& ledger, bool sites_known,
-                std::chrono::steady_clock::time_point now);
+    // What was counted since the last time; that of peers without an account stays in the kernel. To be
+    // called after set_routes() and set_endpoints(): when these failed, all ends here.
+    void credit(const PeerTable& peers, SiteLedger& ledger, std::chrono::steady_clock::time_point now);
     // Peers that routes and endpoints lead to no more: credits their last counts. Their slots may be others'
     // after forget_written().
     void retire(const std::vector<TrackedPeer*>& gone, SiteLedger& ledger);
@@ -78,9 +77,10 @@ class PeerStatistics {
         bool operator()(const drop_key& a, const drop_key& b) const;
     };
 
-    Result<void> fill_lookup(const PeerPlaces& places);
-    void start_tcp(const PeerTable& peers, SiteLedger& ledger);
-    void start_drops(std::uint16_t listen_port, const PeerTable& peers, SiteLedger& ledger);
+    Result<void> fill_lookup(const PeerPlaces& places, std::uint32_t room);
+    void start_tcp(std::uint32_t room, const PeerTable& peers, SiteLedger& ledger);
+    void start_drops(std::uint16_t listen_port, std::uint32_t room, const PeerTable& peers,
+                     SiteLedger& ledger);
     void note(const Result<void>& set);
     void credit_tcp(const std::vector<SlotTcpCounts>& counts, const PeerTable& peers, SiteLedger& ledger,
                     bool final);

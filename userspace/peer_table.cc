@@ -107,6 +107,12 @@ void PeerTable::put(TrackedPeer& peer, std::uint32_t slot) {
     by_slot_[slot] = &peer;
 }
 
+bool PeerTable::can_restore(std::uint32_t slot) const {
+    // Twice what metrics.limits.max_peers may be: those that are gone keep theirs for a moment.
+    constexpr std::uint32_t greatest_slot = 1U << 21;
+    return slot >= TRAFFIC_FIRST_PEER_SLOT && slot <= greatest_slot && at_slot(slot) == nullptr;
+}
+
 TrackedPeer& PeerTable::restore(const WireGuardKey& key, std::uint32_t slot) {
     for (; next_slot_ < slot; ++next_slot_)
         free_slots_.push_back(next_slot_);

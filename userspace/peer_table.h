@@ -60,6 +60,8 @@ class PeerTable {
     // Follows the device's list: new peers get slots. Returns true when the routes have changed.
     bool update(const WireGuardDevice& device);
 
+    // Whether a slot is one of a peer, and free.
+    bool can_restore(std::uint32_t slot) const;
     // Puts a peer where it was in another process; all of them before the first update().
     TrackedPeer& restore(const WireGuardKey& key, std::uint32_t slot);
 

@@ -159,7 +159,7 @@ void TunnelHealth::poll(const WireGuardDevice& device, PeerTable& peers, SiteLed
 
 void TunnelHealth::credit(PeerTable& peers, SiteLedger& ledger, bool sites_known,
                           std::chrono::steady_clock::time_point now) {
-    statistics_.credit(peers, ledger, sites_known, now);
+    statistics_.credit(peers, ledger, now);
     // After TCP, whose silence decides about a handshake's latency.
     if (probe_)
         handshakes_.credit(*probe_, peers, ledger, sites_known, now);

@@ -67,8 +67,8 @@ class TunnelHealth {
     void set_endpoint(const Endpoint& endpoint, const WireGuardKey& key, const PeerTable& peers);
     void set_namespace(const NetworkNamespace& netns);
 
-    // Follows the peers and credits what was counted since the last poll. While sites are not known, the
-    // kernel keeps the counts of TCP and drops, and handshakes wait.
+    // Follows the peers and credits what was counted since the last poll. While sites are not known,
+    // handshakes wait, and TCP and drops of peers without an account.
     void poll(const WireGuardDevice& device, PeerTable& peers, SiteLedger& ledger, bool sites_known,
               std::chrono::steady_clock::time_point now);
     // The second half of poll(), for when the peers cannot be read.

@@ -26,6 +26,8 @@ enum class StateBlock : std::uint32_t {
     // The root of the pins that go with the state.
     pin_root = 12,
     peer_statistics = 13,
+    // What could not be counted, of interfaces and maps that are gone.
+    ended_losses = 14,
 };
 
 // All totals, and what decides whether a site has come back. Readings of peers that are watched are theirs,
