@@ -249,6 +249,8 @@ class HttpSession {
                         scrape_timeout(std::string_view(request["X-Prometheus-Scrape-Timeout-Seconds"])),
                     .body = {}};
         std::optional<HttpAnswer> error = objection(parser);
+        if (seat_)
+            seat_->is_served();
         if (!error && service_.guard != nullptr)
             error = co_await service_.guard->objection(request_);
         BodyAccount account(service_.bodies_bytes);
@@ -319,6 +321,8 @@ class HttpSession {
             if (error == http::error::need_buffer)
                 error = {};
             const std::size_t bytes = block.size() - parser.get().body().size;
+            if (seat_ && bytes > 0)
+                seat_->waits();
             if (*service_.bodies_bytes + bytes > service_.limits.all_bodies_bytes)
                 co_return HttpAnswer{.status = http::status::service_unavailable,
                                      .text = "Too many bodies at a time.\n",
@@ -330,7 +334,7 @@ class HttpSession {
         if (error == http::error::body_limit)
             co_return too_large();
         // The connection is cut off already; the answer is for those who count.
-        if (error == beast::error::timeout)
+        if (error == beast::error::timeout || error == asio::error::operation_aborted)
             co_return HttpAnswer{.status = http::status::request_timeout, .text = "The body did not come.\n"};
         if (error)
             co_return HttpAnswer{.status = http::status::bad_request, .text = "The body is malformed.\n"};

@@ -43,11 +43,12 @@ Answer ask(const std::string& path, const TunLink& link, Error* error = nullptr)
     }
     const pid_t owner = uapi_socket_owner(*socket);
     const auto netns = network_namespace_of(owner);
-    // That process may be gone, or its number somebody else's.
-    if (netns == link.netns.id || listens_in(link.netns, path))
-        return Answer::from_same_namespace;
     // An owner with a link of that name at home answers for that one.
-    if (!link.name_is_unique || (netns && has_link(owner, *netns, link.name)))
+    const bool answers_at_home = netns && has_link(owner, *netns, link.name);
+    // It may be gone, or its number somebody else's.
+    if (netns == link.netns.id || (!answers_at_home && listens_in(link.netns, path)))
+        return Answer::from_same_namespace;
+    if (!link.name_is_unique || answers_at_home)
         return Answer::none;
     return Answer::from_elsewhere;
 }

@@ -13,9 +13,11 @@
 
 namespace pangolin {
 
-// What is published of something that is gone stays for so long, and until it was published once more: a
+// What is published of something that is gone stays for so long, and until it was collected once more: a
 // Prometheus looks back as far (its --query.lookback-delta), and scrapes more often.
 inline constexpr std::chrono::minutes account_lifetime{5};
+// When nobody collects.
+inline constexpr std::chrono::hours longest_account_lifetime{1};
 
 // When accounts are looked through.
 struct AccountReview {
@@ -25,7 +27,9 @@ struct AccountReview {
 
     // Whether what was of no use from `since` on may go.
     bool is_over(std::chrono::steady_clock::time_point since) const {
-        return published && *published > since && now - since >= account_lifetime;
+        const auto age = now - since;
+        const bool seen = published && *published > since;
+        return (seen && age >= account_lifetime) || age >= longest_account_lifetime;
     }
 };
 

@@ -21,6 +21,8 @@ constexpr std::chrono::milliseconds longest_poll_interval{2000};
 constexpr int pause_per_poll = 100;
 // Proxies are mostly where tunnels are; the others are looked for at this interval.
 constexpr std::chrono::seconds proxy_search_interval{5};
+// What is gone is looked for at this interval.
+constexpr std::chrono::seconds review_interval{30};
 // A source of sites that cannot be read at the start gets this long before traffic counts as unassigned.
 constexpr std::chrono::seconds patience_for_sites{60};
 // Published as off while there is no interface.
@@ -146,6 +148,7 @@ void Collector::run_polls(const std::stop_token& stop) {
             const std::chrono::nanoseconds begin = thread_cpu_time();
             const bool writes = options_.persistence && options_.persistence->due();
             poll(writes ? PollScope::all : PollScope::between_scrapes);
+            forget_departed_now_and_then();
             interval = std::clamp<std::chrono::nanoseconds>((thread_cpu_time() - begin) * pause_per_poll,
                                                             shortest_poll_interval, longest_poll_interval);
         });
@@ -188,11 +191,14 @@ void Collector::set_sites(std::shared_ptr<const SiteIndex> sites) {
     sockets_.sites_changed(sites_->directory());
     for (const auto& part : options_.parts)
         part->sites_changed(sites_->directory());
-    forget_departed();
 }
 
-void Collector::forget_departed() {
-    const AccountReview review{.now = std::chrono::steady_clock::now(), .published = published_};
+void Collector::forget_departed_now_and_then() {
+    const auto now = std::chrono::steady_clock::now();
+    if (!sites_read_ || now < next_review_)
+        return;
+    next_review_ = now + review_interval;
+    const AccountReview review{.now = now, .published = published_};
     departed_sites_.forget(review);
     ledger_.forget_unused(*sites_->directory(), review);
 }
@@ -305,6 +311,9 @@ void Collector::poll(PollScope scope) {
     // Until the interfaces of the process before are found, or seen to be gone, their sites are not down.
     if (!looked_)
         ledger_.sites.for_each([](SiteAccount& account) { account.unknown = true; });
+    // That the directory lacks a site says nothing of its tunnel.
+    for (const DepartedSite& departed : departed_sites_.sites())
+        departed.account->unknown = true;
     const Result<void> reads = poll_monitors(now);
     poll_sockets(now, scope);
     backend_checks_.apply();

@@ -101,7 +101,7 @@ class Collector {
     bool can_judge(const Site& site) const;
     void set_sites(std::shared_ptr<const SiteIndex> sites);
     // Of what sites and targets that are gone leave behind.
-    void forget_departed();
+    void forget_departed_now_and_then();
     void describe_sites(Snapshot& snapshot) const;
     void describe_resources(Snapshot& snapshot) const;
     void describe_losses(Snapshot& snapshot) const;
@@ -135,6 +135,7 @@ class Collector {
     std::shared_ptr<SiteAccount> unassigned_account_{ledger_.sites.of(unassigned_site_id)};
     DepartedSites departed_sites_;
     std::optional<std::chrono::steady_clock::time_point> published_;
+    std::chrono::steady_clock::time_point next_review_;
     // Keys of interfaces seen on this host: exit nodes that are here.
     std::set<WireGuardKey> own_exit_nodes_;
     SourceState wireguard_state_{"wireguard"};

@@ -21,7 +21,11 @@ void DepartedSites::follow(const SiteDirectory& before, const SiteDirectory& now
 }
 
 void DepartedSites::forget(const AccountReview& review) {
-    std::erase_if(sites_, [&](const DepartedSite& each) { return review.is_over(each.since); });
+    // The ledger's, and this one's: nobody else credits it.
+    constexpr long idle = 2;
+    std::erase_if(sites_, [&](const DepartedSite& each) {
+        return review.is_over(each.since) && each.account.use_count() <= idle;
+    });
 }
 
 }  // namespace pangolin

@@ -3,7 +3,9 @@
 #include <spdlog/spdlog.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <random>
+#include <system_error>
 #include <utility>
 
 namespace pangolin {
@@ -70,9 +72,11 @@ std::optional<std::vector<std::uint8_t>> Persistence::read() {
 }
 
 void Persistence::leave(const std::string& root) const {
-    if (root.empty() || root == pin_dir_)
+    std::error_code ignored;
+    if (root.empty() || std::filesystem::equivalent(root, pin_dir_, ignored))
         return;
-    if (const auto epoch = read_pin_epoch(root); !epoch || epoch->instance != instance_)
+    const auto epoch = read_pin_epoch(root);
+    if (!epoch || epoch->instance != instance_ || epoch->sequence > sequence_)
         return;
     const auto detached = detach_all(root);
     if (!detached)

@@ -258,6 +258,26 @@ TEST_F(AccessLogAccountsTest, CountsSurviveTheirTargetForAWhile) {
     EXPECT_THAT(published(true), ElementsAre());
 }
 
+TEST_F(AccessLogAccountsTest, ABackendKeepsItsSizesAsLongAsAnyResourceHasIt) {
+    const auto sum = [&] {
+        Snapshot snapshot;
+        accounts.add_to(snapshot, true);
+        return snapshot.backends.front().response_sizes.sum;
+    };
+    add(line("4-shop-service@http", "https://100.89.128.4:40001"));
+    add(line("8-twin-service@http", "https://100.89.128.4:40001"));
+    auto without = std::make_shared<SiteDirectory>(*directory());
+    const std::uint64_t before = sum();
+    std::erase_if(without->targets, [&](const Target& target) {
+        return without->resources[target.resource].resource_id == "shop";
+    });
+    accounts.sites_changed(without, start);
+    sum();
+    accounts.sites_changed(without, start + account_lifetime);
+    EXPECT_EQ(sum(), before);
+    EXPECT_EQ(published(true).size(), 1U);
+}
+
 TEST(AccessLogMonitor, PublishesWhatIsAppended) {
     const ScratchFolder folder;
     const std::string path = folder.path("access.log");

@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "tests/support/own_memory.h"
+#include "userspace/account_table.h"
 #include "userspace/control_plane/session_check.h"
 #include "userspace/control_plane/token_sites.h"
 
@@ -185,7 +186,7 @@ TEST_F(ControlAccountsTest, CountsTheIntegrationApiFromEverywhere) {
 }
 
 TEST_F(ControlAccountsTest, CountsSignInsAlsoOnLoopback) {
-    accounts.set_directory(directory());
+    accounts.set_directory(directory(), {});
     const auto sign_in = [&](std::string_view path, std::uint16_t status, std::string_view body = "") {
         count({.method = HTTP_METHOD_POST, .path = path, .status = status, .body = body, .loopback = true});
     };
@@ -278,7 +279,7 @@ TEST_F(ControlAccountsTest, EqualETagsAreEqualConfigurations) {
 }
 
 TEST_F(ControlAccountsTest, RefusedRequestsAreOfTheirResource) {
-    accounts.set_directory(directory());
+    accounts.set_directory(directory(), {});
     const auto check = [&](std::string_view host, http_method method, std::uint16_t status,
                            std::string_view body) {
         count({.port = 3001,
@@ -306,7 +307,7 @@ TEST_F(ControlAccountsTest, RefusedRequestsAreOfTheirResource) {
 }
 
 TEST_F(ControlAccountsTest, ATokenTellsTheSite) {
-    accounts.set_directory(directory());
+    accounts.set_directory(directory(), {});
     const auto ask = [&](std::string_view newt, std::uint64_t token, std::uint16_t status = 200) {
         count({.method = HTTP_METHOD_POST,
                .path = "/api/v1/auth/newt/get-token",
@@ -399,7 +400,7 @@ TEST_F(ControlAccountsTest, WhatToAlertOnIsThereFromTheStart) {
 }
 
 TEST_F(ControlAccountsTest, FollowsWebSockets) {
-    accounts.set_directory(directory());
+    accounts.set_directory(directory(), {});
     count({.path = "/api/v1/ws", .status = 401});
     count({.path = "/api/v1/ws", .status = 500});
     connect(1);
@@ -435,7 +436,7 @@ TEST_F(ControlAccountsTest, AWebSocketWaitsForItsSite) {
     accounts.expire(start + 59s);
     EXPECT_THAT(lines(accounts.counts().websocket_connections), IsEmpty());
     // The one that is gone by then is counted as well.
-    accounts.set_directory(directory());
+    accounts.set_directory(directory(), {});
     EXPECT_THAT(lines(accounts.counts().websocket_connections), ElementsAre("home success 2"));
     EXPECT_THAT(lines(accounts.counts().active_websockets), ElementsAre("home 1", "unassigned 1"));
     accounts.expire(start + 61s);
@@ -445,6 +446,24 @@ TEST_F(ControlAccountsTest, AWebSocketWaitsForItsSite) {
     register_newt(2);
     EXPECT_THAT(lines(accounts.counts().websocket_connections),
                 ElementsAre("home success 2", "unassigned success 1"));
+}
+
+TEST_F(ControlAccountsTest, ForgetsSitesThatAreGoneAfterAWhile) {
+    const Time start{};
+    accounts.set_directory(directory(), start);
+    connect(1, HTTP_CLIENT_NEWT, start);
+    register_newt(1);
+    close(1);
+    const auto connections = [&] { return lines(accounts.counts().websocket_connections); };
+    EXPECT_THAT(connections(), ElementsAre("home success 1"));
+    accounts.set_directory(SiteDirectory(), start + 1min);
+    accounts.set_directory(directory(), start + 5min);
+    accounts.set_directory(SiteDirectory(), start + 6min);
+    accounts.set_directory(SiteDirectory(), start + 6min + account_lifetime - 1s);
+    EXPECT_THAT(connections(), ElementsAre("home success 1"));
+    accounts.set_directory(SiteDirectory(), start + 6min + account_lifetime);
+    EXPECT_THAT(connections(), IsEmpty());
+    EXPECT_THAT(lines(accounts.counts().active_websockets), IsEmpty());
 }
 
 TEST_F(ControlAccountsTest, CountsMessagesOnceByTheirFirstFrame) {
@@ -506,7 +525,7 @@ TEST_F(ControlAccountsTest, NothingIsKeptOfSecrets) {
     EXPECT_TRUE(secret.is_in(kept));
     explicit_bzero(kept.data(), kept.size());
 
-    accounts.set_directory(directory());
+    accounts.set_directory(directory(), {});
     struct Place {
         std::string_view path;
         http_method method;

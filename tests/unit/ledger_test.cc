@@ -52,11 +52,20 @@ TEST(Ledger, ForgetsWhatIsGoneAfterItsTotalsWerePublished) {
     make_one_of_each(ledger);
     const SiteDirectory nothing;
     ledger.forget_unused(nothing, {.now = start, .published = start - 1s});
-    ledger.forget_unused(nothing, {.now = start + 1h, .published = start - 1s});
+    ledger.forget_unused(nothing, {.now = start + 1h - 1s, .published = start - 1s});
     EXPECT_EQ(sizes(ledger), one_of_each) << "nobody has seen the last totals";
     ledger.forget_unused(nothing, {.now = start + account_lifetime - 1s, .published = start + 1s});
     EXPECT_EQ(sizes(ledger), one_of_each);
     ledger.forget_unused(nothing, {.now = start + account_lifetime, .published = start + 1s});
+    EXPECT_EQ(sizes(ledger), none);
+}
+
+TEST(Ledger, DoesNotWaitForeverForSomebodyToLook) {
+    Ledger ledger;
+    make_one_of_each(ledger);
+    const SiteDirectory nothing;
+    ledger.forget_unused(nothing, {.now = start, .published = {}});
+    ledger.forget_unused(nothing, {.now = start + longest_account_lifetime, .published = {}});
     EXPECT_EQ(sizes(ledger), none);
 }
 
@@ -117,6 +126,10 @@ TEST(DepartedSites, AreThoseOfTheDirectoryBefore) {
     EXPECT_EQ(departed.sites().size(), 1U) << "not published since";
     departed.forget({.now = start + 1s + account_lifetime, .published = start + 3s});
     EXPECT_EQ(departed.sites().size(), 1U);
+    auto holder = ledger.of("a");
+    departed.forget({.now = start + 2s + account_lifetime, .published = start + 3s});
+    EXPECT_EQ(departed.sites().size(), 1U) << "somebody credits it";
+    holder.reset();
     departed.forget({.now = start + 2s + account_lifetime, .published = start + 3s});
     EXPECT_TRUE(departed.sites().empty());
 }

@@ -63,14 +63,20 @@ void AccessLogAccounts::sites_changed(std::shared_ptr<const SiteDirectory> direc
 void AccessLogAccounts::forget_unused(const AccountReview& review) {
     std::set<std::array<std::string, 3>> live;
     for (const Target& target : directory_->targets) {
-        TargetLabels labels = labels_of_target(target);
-        live.insert({std::move(labels.site_id), std::move(labels.resource_id), std::move(labels.backend)});
+        const auto [site_id, resource_id, backend] = labels_of_target(target);
+        live.insert({site_id, resource_id, backend});
+        live.insert({site_id, "", backend});
     }
-    const auto is_live = [&](const Accounts::Labels& labels) {
+    const auto is_live_target = [&](const std::array<std::string_view, 3>& labels) {
         return live.contains({std::string(labels[0]), std::string(labels[1]), std::string(labels[2])});
     };
-    opaque_.forget_unused(review, is_live);
-    clear_.forget_unused(review, is_live);
+    const auto is_live_backend = [&](const std::array<std::string_view, 2>& labels) {
+        return live.contains({std::string(labels[0]), "", std::string(labels[1])});
+    };
+    for (Accounts* const accounts : {&opaque_, &clear_}) {
+        accounts->exchanges.forget_unused(review, is_live_target);
+        accounts->sizes.forget_unused(review, is_live_backend);
+    }
 }
 
 // The server says the target, unless several resources share it: then the service's name or the Host does.
@@ -116,26 +122,39 @@ TargetLabels AccessLogAccounts::labels_of_target(const Target& target) const {
         .backend = target.dialled ? target.dialled->to_string() : std::string()};
 }
 
-AccessLogAccounts::Counts& AccessLogAccounts::counts_of(Accounts& accounts, TargetLabels labels) {
-    const Accounts::Labels wanted{labels.site_id, labels.resource_id, labels.backend};
-    return accounts
-        .of(wanted, [&] { return std::make_shared<Account>(Account{.labels = labels, .counts = {}}); })
-        ->counts;
+HttpExchanges& AccessLogAccounts::Accounts::exchanges_of(const TargetLabels& labels) {
+    const std::array<std::string_view, 3> wanted{labels.site_id, labels.resource_id, labels.backend};
+    return exchanges
+        .of(wanted, [&] { return std::make_shared<Exchanges>(Exchanges{.labels = labels, .exchanges = {}}); })
+        ->exchanges;
+}
+
+HttpResponseSizes& AccessLogAccounts::Accounts::sizes_of(const BackendLabels& labels) {
+    const std::array<std::string_view, 2> wanted{labels.site_id, labels.backend};
+    return sizes.of(wanted, [&] { return std::make_shared<Sizes>(Sizes{.labels = labels, .sizes = {}}); })
+        ->sizes;
 }
 
 AccessLogAccounts::Written AccessLogAccounts::written(const Accounts& accounts) {
     Written result;
-    accounts.for_each([&](const Account& account) {
-        const TargetLabels& labels = account.labels;
-        result.emplace(std::array{labels.site_id, labels.resource_id, labels.backend}, account.counts);
+    accounts.exchanges.for_each([&](const Exchanges& each) {
+        const auto& [site_id, resource_id, backend] = each.labels;
+        result[{site_id, resource_id, backend}].exchanges = each.exchanges;
+    });
+    accounts.sizes.for_each([&](const Sizes& each) {
+        result[{each.labels.site_id, "", each.labels.backend}].sizes = each.sizes;
     });
     return result;
 }
 
-AccessLogAccounts::Accounts AccessLogAccounts::read(Written written) {
+AccessLogAccounts::Accounts AccessLogAccounts::read(const Written& written) {
     Accounts result;
-    for (auto& [labels, counts] : written)
-        counts_of(result, {labels[0], labels[1], labels[2]}) = std::move(counts);
+    for (const auto& [labels, counts] : written) {
+        const auto& [site_id, resource_id, backend] = labels;
+        if (!resource_id.empty())
+            result.exchanges_of({site_id, resource_id, backend}) = counts.exchanges;
+        pangolin::add(counts.sizes, result.sizes_of({site_id, backend}));
+    }
     return result;
 }
 
@@ -150,8 +169,8 @@ void AccessLogAccounts::restore(ArchiveReader& reader) {
     reader(opaque, clear, unattributed);
     if (!reader.ok())
         return;
-    opaque_ = read(std::move(opaque));
-    clear_ = read(std::move(clear));
+    opaque_ = read(opaque);
+    clear_ = read(clear);
     unattributed_ = unattributed;
 }
 
@@ -164,15 +183,17 @@ void AccessLogAccounts::add(const AccessLogEntry& entry) {
         unattributed_ += parse_traefik_service_name(entry.service).has_value();
         return;
     }
-    Counts& counts = counts_of(kernel_can_read(entry, *target) ? clear_ : opaque_, labels_of_target(*target));
+    Accounts& accounts = kernel_can_read(entry, *target) ? clear_ : opaque_;
+    const TargetLabels labels = labels_of_target(*target);
+    HttpExchanges& exchanges = accounts.exchanges_of(labels);
     const std::uint16_t method = method_of(entry.method);
-    counts.exchanges.add_requests(method, entry.status, 1);
-    counts.exchanges.aborted += entry.end == AccessLogEnd::unanswered || entry.end == AccessLogEnd::cut_off;
+    exchanges.add_requests(method, entry.status, 1);
+    exchanges.aborted += entry.end == AccessLogEnd::unanswered || entry.end == AccessLogEnd::cut_off;
     if (entry.end == AccessLogEnd::unanswered)
         return;
-    counts.sizes.observe(entry.size.value_or(0));
+    accounts.sizes_of({labels.site_id, labels.backend}).observe(entry.size.value_or(0));
     if (entry.end == AccessLogEnd::complete && !entry.event_stream && entry.duration_ns)
-        counts.exchanges.durations[method].observe(*entry.duration_ns / 1000);
+        exchanges.durations[method].observe(*entry.duration_ns / 1000);
 }
 
 void AccessLogAccounts::add_to(Snapshot& snapshot, bool kernel_reads_http) const {
@@ -185,13 +206,11 @@ void AccessLogAccounts::add_to(Snapshot& snapshot, bool kernel_reads_http) const
     for (const Accounts* accounts : {&opaque_, &clear_}) {
         if (accounts == &clear_ && kernel_reads_http)
             continue;
-        accounts->for_each([&](const Account& account) {
-            const TargetLabels& labels = account.labels;
-            pangolin::add(account.counts.exchanges, account_of(snapshot.targets, labels, of_target).http);
-            pangolin::add(
-                account.counts.sizes,
-                account_of(snapshot.backends, BackendLabels{labels.site_id, labels.backend}, of_backend)
-                    .response_sizes);
+        accounts->exchanges.for_each([&](const Exchanges& each) {
+            pangolin::add(each.exchanges, account_of(snapshot.targets, each.labels, of_target).http);
+        });
+        accounts->sizes.for_each([&](const Sizes& each) {
+            pangolin::add(each.sizes, account_of(snapshot.backends, each.labels, of_backend).response_sizes);
         });
     }
     published_ = std::chrono::steady_clock::now();

@@ -43,30 +43,43 @@ class AccessLogAccounts {
     std::uint64_t unattributed() const { return unattributed_; }
 
   private:
+    struct Exchanges {
+        TargetLabels labels;
+        HttpExchanges exchanges;
+    };
+    // Of all resources at the backend.
+    struct Sizes {
+        BackendLabels labels;
+        HttpResponseSizes sizes;
+    };
+    struct Accounts {
+        AccountTable<3, Exchanges> exchanges;
+        AccountTable<2, Sizes> sizes;
+
+        HttpExchanges& exchanges_of(const TargetLabels& labels);
+        HttpResponseSizes& sizes_of(const BackendLabels& labels);
+    };
+    friend std::array<std::string_view, 3> labels_of(const Exchanges& account) {
+        return {account.labels.site_id, account.labels.resource_id, account.labels.backend};
+    }
+    friend std::array<std::string_view, 2> labels_of(const Sizes& account) {
+        return {account.labels.site_id, account.labels.backend};
+    }
+    // By site, resource and backend; sizes by site, "" and backend.
     struct Counts {
         HttpExchanges exchanges;
         HttpResponseSizes sizes;
     };
-    struct Account {
-        TargetLabels labels;
-        Counts counts;
-    };
-    using Accounts = AccountTable<3, Account>;
-    // By site, resource and backend.
     using Written = std::map<std::array<std::string, 3>, Counts>;
     template <class Archive>
     friend void fields(Archive& archive, Counts& counts) {
         archive(counts.exchanges, counts.sizes);
     }
-    friend std::array<std::string_view, 3> labels_of(const Account& account) {
-        return {account.labels.site_id, account.labels.resource_id, account.labels.backend};
-    }
+    static Written written(const Accounts& accounts);
+    static Accounts read(const Written& written);
 
     void forget_unused(const AccountReview& review);
     TargetLabels labels_of_target(const Target& target) const;
-    static Counts& counts_of(Accounts& accounts, TargetLabels labels);
-    static Written written(const Accounts& accounts);
-    static Accounts read(Written written);
 
     const Target* find_target(const AccessLogEntry& entry) const;
     bool kernel_can_read(const AccessLogEntry& entry, const Target& target) const;

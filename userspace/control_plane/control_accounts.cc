@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <set>
 #include <span>
 #include <utility>
 
 #include "loader/base/number.h"
+#include "userspace/account_table.h"
 #include "userspace/control_plane/session_check.h"
 #include "userspace/control_plane/sign_in.h"
 #include "userspace/control_plane/websocket_message.h"
@@ -83,6 +85,33 @@ std::optional<WireGuardKey> key_in(std::string_view message) {
     const std::string_view value = message.substr(begin + name.size());
     const auto key = WireGuardKey::from_base64(value.substr(0, WireGuardKey::base64_length));
     return key ? std::optional(*key) : std::nullopt;
+}
+
+using Gone = std::map<std::string, ControlAccounts::Clock::time_point, std::less<>>;
+using Labels = std::set<std::string_view>;
+
+// Follows which labels at `place` of the counts are none of `live`, and forgets what is counted by those that
+// have been so for a while.
+template <std::size_t place, class... Counts>
+void forget_gone_labels(const Labels& live, Gone& gone, ControlAccounts::Clock::time_point now,
+                        Counts&... counts) {
+    Gone still;
+    const auto note = [&](const auto& each) {
+        for (const auto& [labels, count] : each) {
+            const std::string& label = labels[place];
+            if (label.empty() || label == unassigned_site_id || live.contains(label))
+                continue;
+            const auto known = gone.find(label);
+            still.try_emplace(label, known == gone.end() ? now : known->second);
+        }
+    };
+    (note(counts), ...);
+    gone = std::move(still);
+    const auto is_over = [&](const auto& each) {
+        const auto found = gone.find(each.first[place]);
+        return found != gone.end() && now - found->second >= account_lifetime;
+    };
+    (std::erase_if(counts, is_over), ...);
 }
 
 }  // namespace
@@ -325,7 +354,20 @@ void ControlAccounts::look_up_site(WebSocket& websocket) {
         settle(websocket, site->second);
 }
 
-void ControlAccounts::set_directory(const SiteDirectory& directory) {
+void ControlAccounts::forget_gone(const SiteDirectory& directory, Clock::time_point now) {
+    Labels sites;
+    for (const Site& site : directory.sites)
+        sites.insert(site.site_id);
+    forget_gone_labels<0>(sites, gone_sites_, now, counts_.sign_ins, counts_.websocket_connections,
+                          counts_.websocket_handshakes, counts_.refused_requests);
+    Labels resources;
+    for (const Resource& resource : directory.resources)
+        resources.insert(resource.resource_id);
+    forget_gone_labels<1>(resources, gone_resources_, now, counts_.refused_requests);
+}
+
+void ControlAccounts::set_directory(const SiteDirectory& directory, Clock::time_point now) {
+    forget_gone(directory, now);
     site_by_key_.clear();
     site_by_resource_.clear();
     site_by_newt_.clear();

@@ -34,7 +34,9 @@ class ControlAccounts {
     void close(const http_event& event);
 
     // Whose resources and WebSockets they are. WebSockets that are waiting for their site may have it now.
-    void set_directory(const SiteDirectory& directory);
+    // What was counted of sites and resources that it does not have any more is forgotten after a while
+    // (account_lifetime).
+    void set_directory(const SiteDirectory& directory, Clock::time_point now);
     // WebSockets whose site did not become known in time belong to none.
     void expire(Clock::time_point now);
     // Pangolin was started anew: no WebSocket is left of before.
@@ -71,6 +73,7 @@ class ControlAccounts {
     void count_refusal(const http_exchange& exchange, std::uint16_t status);
     void count_websocket(const http_exchange& exchange, Clock::time_point now);
     void count_handshake(TokenSites::Issued& token, const http_exchange& exchange);
+    void forget_gone(const SiteDirectory& directory, Clock::time_point now);
     std::string site_of_resource(std::string_view id) const;
     std::string site_of_sign_in(const ControlRoute& route, const http_exchange& exchange) const;
     void look_up_site(WebSocket& websocket);
@@ -78,6 +81,10 @@ class ControlAccounts {
 
     PangolinPorts ports_;
     ControlCounts counts_;
+    // Labels that the directory does not have, and since when.
+    using Gone = std::map<std::string, Clock::time_point, std::less<>>;
+    Gone gone_sites_;
+    Gone gone_resources_;
     // What tells the last configuration that Traefik got from others: its ETag, or its size where it has
     // none.
     std::optional<std::pair<std::uint64_t, std::uint64_t>> configuration_;

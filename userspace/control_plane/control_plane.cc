@@ -127,7 +127,7 @@ void ControlPlane::look_for_pangolin(HttpProgram& program) {
 
 void ControlPlane::sites_changed(const std::shared_ptr<const SiteDirectory>& directory) {
     const std::lock_guard lock(mutex_);
-    accounts_.set_directory(*directory);
+    accounts_.set_directory(*directory, std::chrono::steady_clock::now());
 }
 
 void ControlPlane::describe(Snapshot& snapshot) const {
