@@ -128,6 +128,49 @@ class Trouble(harness.LabTest):
                 "an open namespace would outlive its container",
             )
 
+    def test_a_site_that_is_not_listed_for_a_while(self) -> None:
+        """Its totals stay to be seen and go on, and its tunnel did not end."""
+        folder = Path(tempfile.mkdtemp(prefix="pangolin_exporter-test-"))
+        with World(1, TAG) as world:
+            world.state.add("paths", str(folder))
+            world.wait_connected(30 * harness.SLOWNESS)
+            listed = folder / "sites.yml"
+            world.write_sites_yaml(listed)
+            settings = {
+                "wireguard": {"netns": world.host.namespace.name},
+                "metadata": {"sites_file": str(listed), "refresh": "1s"},
+            }
+            site_id = world.sites[0].nice_id
+            with harness.Exporter(settings, folder=folder) as exporter:
+                exporter.wait_ready()
+                wait_until_counted(self, world, exporter, within=10)
+
+                def online() -> bool:
+                    return any(True for _ in exporter.scrape().select("pangolin_site_online", site_id=site_id))
+
+                def ends() -> list[float]:
+                    samples = exporter.scrape()
+                    return [
+                        samples.total(family, site_id=site_id)
+                        for family in ("pangolin_site_connection_drops_total", "pangolin_tunnel_reconnects_total")
+                    ]
+
+                before, counted = ends(), counted_packets(exporter, site_id)
+                self.assertTrue(online())
+                (folder / "sites.kept").write_text(listed.read_text())
+                (folder / "sites.none").write_text("sites: []\n")
+                (folder / "sites.none").rename(listed)
+                wait_for("the site is not there", lambda: not online())
+                traffic.echo(host_end(world), site_end(world.sites[0]), [56])
+                time.sleep(2)
+                self.assertGreaterEqual(counted_packets(exporter, site_id), counted)
+                self.assertEqual(ends(), before)
+                (folder / "sites.kept").rename(listed)
+                wait_for("the site is there again", online)
+                wait_until_counted(self, world, exporter, within=10)
+                self.assertGreater(counted_packets(exporter, site_id), counted)
+                self.assertEqual(ends(), before)
+
 
 if __name__ == "__main__":
     harness.main()
