@@ -12,7 +12,7 @@ namespace pangolin {
 
 InterfaceState InterfaceMonitor::state() const {
     InterfaceState state;
-    state.interface = interface_;
+    state.interface = static_cast<const NetworkInterface&>(interface_);
     state.public_key = public_key_;
     if (keeping_.pins != nullptr && program_->pins())
         state.pins = keeping_.pins->path_in_root(*program_->pins());
@@ -113,7 +113,7 @@ std::uint32_t InterfaceMonitor::newest_generation() const {
 // Of larger maps that the other process was changing to.
 std::optional<PinFolder> InterfaceMonitor::unfinished_pins() const {
     const std::uint32_t newest = newest_generation();
-    const PinFolder pins = keeping_.pins->interface(interface_).below(std::to_string(newest));
+    PinFolder pins = keeping_.pins->interface(interface_).below(std::to_string(newest));
     if (newest == 0 || pins.path() == program_->pins()->path())
         return {};
     return pins;

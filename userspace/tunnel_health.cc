@@ -57,7 +57,7 @@ void TunnelHealth::restore(const PeerStatisticsState& state, const PeerTable& pe
 
 HealthState TunnelHealth::state() const {
     HealthState state;
-    state.interface = interface_;
+    state.interface = static_cast<const NetworkInterface&>(interface_);
     state.handshakes.pins = kept_probe_.written();
     state.handshakes.readings = probe_ ? probe_->readings() : readings_;
     handshakes_.save(state.handshakes);

@@ -89,7 +89,7 @@ class PostgresSiteSource final : public SiteSource {
 
 }  // namespace
 
-std::unique_ptr<SiteSource> make_postgres_site_source(std::string connection_string, SiteLabel label,
+std::unique_ptr<SiteSource> make_postgres_site_source(const std::string& connection_string, SiteLabel label,
                                                       std::shared_ptr<DatabaseReading> also) {
     return std::make_unique<PostgresSiteSource>(connection_string, label, std::move(also));
 }

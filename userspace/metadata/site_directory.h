@@ -180,7 +180,7 @@ std::unique_ptr<SiteSource> make_sqlite_site_source(std::string path, SiteLabel 
 
 // Pangolin's PostgreSQL database, in a read-only session that is kept between readings. `connection_string`
 // is a URI or "key=value ..." as Pangolin (node-postgres) or libpq take it; no error ever shows its password.
-std::unique_ptr<SiteSource> make_postgres_site_source(std::string connection_string, SiteLabel label,
+std::unique_ptr<SiteSource> make_postgres_site_source(const std::string& connection_string, SiteLabel label,
                                                       std::shared_ptr<DatabaseReading> also = nullptr);
 
 // A sites.yml.
@@ -189,7 +189,7 @@ std::unique_ptr<SiteSource> make_sites_file_source(std::string path);
 // Resources and targets from Traefik's API at `url` ("http://127.0.0.1:8080"). Sites, and the sites of
 // targets by their tunnels, come from `sites`, whose own resources win where it has any; null: none are
 // known. With `sites` a failure of Traefik costs only what is new in it and is logged.
-std::unique_ptr<SiteSource> make_traefik_site_source(std::string url,
+std::unique_ptr<SiteSource> make_traefik_site_source(const std::string& url,
                                                      std::unique_ptr<SiteSource> sites = nullptr);
 
 }  // namespace pangolin

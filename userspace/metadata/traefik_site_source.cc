@@ -111,7 +111,8 @@ class TraefikSiteSource final : public SiteSource {
 
 }  // namespace
 
-std::unique_ptr<SiteSource> make_traefik_site_source(std::string url, std::unique_ptr<SiteSource> sites) {
+std::unique_ptr<SiteSource> make_traefik_site_source(const std::string& url,
+                                                     std::unique_ptr<SiteSource> sites) {
     return std::make_unique<TraefikSiteSource>(url, std::move(sites));
 }
 
