@@ -427,7 +427,10 @@ void Collector::describe_sites(Snapshot& snapshot) const {
     }
     for (const DepartedSite& departed : departed_sites_.sites()) {
         snapshot.departed_sites.push_back(departed.site);
-        snapshot.sites.push_back(describe_account(departed.site.get(), *departed.account));
+        SiteSnapshot described = describe_account(departed.site.get(), *departed.account);
+        if (described.had_peer)
+            described.uptime_seconds = departed.account->uptime_seconds;
+        snapshot.sites.push_back(std::move(described));
     }
     snapshot.sites.push_back(describe_account(nullptr, *unassigned_account_));
     for (const auto& [region, count] : active)
