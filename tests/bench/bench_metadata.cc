@@ -138,7 +138,8 @@ bool time_readings(SiteSource& source) {
         // The first reading opens the database.
         if (i > 0)
             times.push_back(Milliseconds(Clock::now() - start).count());
-        if (directory->targets.size() != sites * targets_of_resource || directory->sites.size() != sites)
+        if (directory->targets.size() != static_cast<std::size_t>(sites) * targets_of_resource ||
+            directory->sites.size() != sites)
             return false;
     }
     fmt::print("metadata_read source={} sites={} resources={} targets={} median_ms={:.1f} worst_ms={:.1f}\n",
