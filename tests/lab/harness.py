@@ -26,6 +26,8 @@ import exposition  # noqa: E402  (the path above is for `lab`, which these and t
 
 # Slower machines (emulated ones) get more time for everything.
 SLOWNESS = float(os.environ.get("PANGOLIN_EXPORTER_LAB_SLOWNESS", "1"))
+# And memory, of programs that a sanitizer watches.
+HEAVINESS = int(os.environ.get("PANGOLIN_EXPORTER_LAB_HEAVINESS", "1"))
 exporter_path = REPOSITORY / "build/pangolin_exporter"
 
 # What no healthy run prints on standard error.

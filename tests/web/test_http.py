@@ -145,7 +145,7 @@ class Hostile(WebTest):
         self.assertLess(time.monotonic() - begin, 2 * harness.SLOWNESS)
         most = self.idle_descriptors + 5
         harness.wait_for("no descriptors are left", lambda: self.process("open_fds") <= most, 20)
-        self.assertLess(self.process("resident_memory_bytes"), 96 << 20)
+        self.assertLess(self.process("resident_memory_bytes"), (96 << 20) * harness.HEAVINESS)
 
     def test_garbage(self) -> None:
         for _ in range(200):
@@ -226,7 +226,10 @@ class Hostile(WebTest):
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(connect(self.port)) for _ in range(512)]
             clients[-1].sendall(GET_HEALTH)
-            self.assertEqual(status_of(clients[-1].recv(4096)), 200)
+            answer = b""
+            while not answer.endswith(b"ok\n"):
+                answer += clients[-1].recv(4096)
+            self.assertEqual(status_of(answer), 200)
             # Who has an answer makes room at once, who says nothing after a second.
             self.assertEqual(get(self.port, "/healthz")[0], 200)
             self.assertEqual(clients[-1].recv(4096), b"")

@@ -336,7 +336,7 @@ class Hostile(WebConfigTest):
                 client.sendall(hello[: number % len(hello)])
             self.assertLess(min(self.scrape_time(exporter.port, context) for _ in range(5)), QUICK * harness.SLOWNESS)
             memory = self.value(exporter.port, "process_resident_memory_bytes", context, "secret")
-            self.assertLess(memory, 128 << 20)
+            self.assertLess(memory, (128 << 20) * harness.HEAVINESS)
             harness.wait_for(
                 "they are given up",
                 lambda: self.value(exporter.port, "pangolin_exporter_http_connections", context, "secret") < 5,
