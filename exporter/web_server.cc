@@ -36,10 +36,12 @@ class WebServer::Implementation {
         if (!guard)
             return std::unexpected(guard.error());
         guard_ = std::move(*guard);
+        // For the caller's thread: the guard is the server's from then on, and does not change its mind.
+        secure_ = guard_->tls() != nullptr;
         server_.set_guard(guard_.get());
         return {};
     }
-    bool secure() const { return guard_ && guard_->tls(); }
+    bool secure() const { return secure_; }
 
     void stop() {
         server_.stop();
@@ -62,6 +64,7 @@ class WebServer::Implementation {
     // The server's coroutines refer to the first two.
     SelfMetrics self_;
     std::unique_ptr<WebGuard> guard_;
+    bool secure_ = false;
     HttpServer server_;
     WebRouter router_;
 };
