@@ -96,9 +96,12 @@ std::vector<OpenFile> open_files(pid_t pid) {
     if (!folder)
         return errno == EACCES ? list_by_program(pid) : std::vector<OpenFile>();
     std::vector<OpenFile> files;
+    const int descriptor = ::dirfd(folder.get());
+    if (descriptor < 0)
+        return files;
     while (const dirent* const entry = ::readdir(folder.get())) {
         struct stat status{};
-        if (entry->d_name[0] != '.' && ::fstatat(::dirfd(folder.get()), entry->d_name, &status, 0) == 0)
+        if (entry->d_name[0] != '.' && ::fstatat(descriptor, entry->d_name, &status, 0) == 0)
             files.push_back({.device = status.st_dev, .inode = status.st_ino, .mode = status.st_mode});
     }
     return files;
