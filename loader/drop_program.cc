@@ -77,12 +77,7 @@ Result<void> set_maps(drops_bpf& skeleton, const PeerLookup& peers, std::uint32_
     if (counts > UINT32_MAX ||
         bpf_map__set_max_entries(skeleton.maps.drop_counts, static_cast<std::uint32_t>(counts)) != 0)
         return failure("cannot size BPF map 'drop_counts'", "Lower metrics.limits.max_peers.");
-    for (const auto& [map, fd] : {std::pair{skeleton.maps.peer_addresses, peers.addresses_fd()},
-                                  std::pair{skeleton.maps.peer_endpoints, peers.endpoints_fd()}}) {
-        if (const int error = bpf_map__reuse_fd(map, fd); error != 0)
-            return bpf_failure(-error, "cannot share the peers with the drop program");
-    }
-    return {};
+    return peers.share(skeleton.maps.peer_addresses, skeleton.maps.peer_endpoints);
 }
 
 std::vector<DropCount> read_counts(int map) {

@@ -1,10 +1,12 @@
 #include "loader/peer_lookup.h"
 
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <linux/bpf.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "bpf/shared/tunnel.h"
 #include "loader/bpf_error.h"
@@ -90,6 +92,15 @@ Result<PeerLookup> PeerLookup::create(std::uint32_t max_peers) {
     lookup.addresses_ = std::move(*addresses);
     lookup.endpoints_ = std::move(*endpoints);
     return lookup;
+}
+
+Result<void> PeerLookup::share(bpf_map* addresses, bpf_map* endpoints) const {
+    for (const auto& [map, fd] :
+         {std::pair{addresses, addresses_.get()}, std::pair{endpoints, endpoints_.get()}}) {
+        if (const int error = bpf_map__reuse_fd(map, fd); error != 0)
+            return bpf_failure(-error, "cannot share the peers with BPF programs");
+    }
+    return {};
 }
 
 Result<void> PeerLookup::set_routes(const std::vector<Route>& routes) {

@@ -13,6 +13,8 @@
 #include "loader/base/unique_fd.h"
 #include "loader/route_table.h"
 
+struct bpf_map;
+
 namespace pangolin {
 
 struct EndpointSlot {
@@ -33,8 +35,8 @@ class PeerLookup {
     Result<void> set_routes(const std::vector<Route>& routes);
     Result<void> set_endpoints(const std::vector<EndpointSlot>& endpoints);
 
-    int addresses_fd() const { return addresses_.get(); }
-    int endpoints_fd() const { return endpoints_.get(); }
+    // Makes an object that is not loaded yet use these maps in the place of its own.
+    Result<void> share(bpf_map* addresses, bpf_map* endpoints) const;
 
   private:
     UniqueFd addresses_;

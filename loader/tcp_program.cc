@@ -40,12 +40,7 @@ Result<void> configure(tcp_bpf& skeleton, const WireGuardInterface& interface, c
         bpf_program__set_autoload(skeleton.progs.tcp_sample, false);
     }
     bpf_map__set_max_entries(skeleton.maps.tcp_counts, max_peers + 1);
-    for (const auto& [map, fd] : {std::pair{skeleton.maps.peer_addresses, peers.addresses_fd()},
-                                  std::pair{skeleton.maps.peer_endpoints, peers.endpoints_fd()}}) {
-        if (const int error = bpf_map__reuse_fd(map, fd); error != 0)
-            return bpf_failure(-error, "cannot share the peers with the TCP programs");
-    }
-    return {};
+    return peers.share(skeleton.maps.peer_addresses, skeleton.maps.peer_endpoints);
 }
 
 std::vector<SlotTcpCounts> read_counts(int map) {
