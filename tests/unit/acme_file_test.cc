@@ -110,6 +110,8 @@ TEST(AcmeFile, ErasesInAnyLayout) {
         {"spaces", "{\"key\" :\n\t \"SECRET\", \"x\": \"y\"}", "{\"key\" :\n\t \"------\", \"x\": \"y\"}"},
         {"case", R"({"KEY":"SECRET","privatekey":"SECRET"})", R"({"KEY":"------","privatekey":"------"})"},
         {"escaped quotes", R"({"key":"SEC\"RET\\","a":"b"})", R"({"key":"----------","a":"b"})"},
+        {"a name with escapes", R"({"k\u0065y":"SECRET","b":"kept"})", R"({"k\u0065y":"------","b":"kept"})"},
+        {"a name that ends so", R"({"a\"key":"SECRET","b":"kept"})", R"({"a\"key":"------","b":"kept"})"},
         {"a value that is called so", R"({"a":"key","b":"kept"})", R"({"a":"key","b":"kept"})"},
         {"not a string", R"({"key":5,"b":"kept"})", R"({"key":5,"b":"kept"})"},
         {"a list is no string", R"({"key":["kept"]})", R"({"key":["kept"]})"},

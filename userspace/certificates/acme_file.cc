@@ -21,8 +21,10 @@ constexpr std::size_t longest_chain = 256 << 10;
 // RFC 1035 section 2.3.4, with the "*." of a wildcard and a root dot.
 constexpr std::size_t longest_domain = 256;
 
-bool is_secret(std::string_view name) {
-    return equal_ignoring_case(name, "key") || equal_ignoring_case(name, "PrivateKey");
+// A name with an escape in it may mean anything once it is parsed (k\u0065y). Traefik writes none above a
+// string.
+bool may_be_secret(std::string_view name) {
+    return equal_ignoring_case(name, "key") || equal_ignoring_case(name, "PrivateKey") || name.contains('\\');
 }
 
 bool is_blank(char c) {
@@ -113,7 +115,7 @@ void erase_private_keys(std::span<char> json) {
         while (next < json.size() && is_blank(json[next]))
             ++next;
         const bool is_name = next < json.size() && json[next] == ':';
-        secret_follows = is_name && is_secret({inside.data(), inside.size()});
+        secret_follows = is_name && may_be_secret({inside.data(), inside.size()});
         if (is_name)
             at = next;
     }

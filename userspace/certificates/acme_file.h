@@ -21,8 +21,8 @@ struct AcmeFile {
     std::vector<std::string> problems;
 };
 
-// Overwrites every string that JSON calls "key" or "PrivateKey" (in any case), so that no parser ever copies
-// one. What is no JSON may be changed in any way.
+// Overwrites every string that JSON calls "key" or "PrivateKey" (in any case, or with escapes), so that no
+// parser ever copies one. What is no JSON may be changed in any way.
 void erase_private_keys(std::span<char> json);
 
 // Reads the format of Traefik 2 and 3 (pkg/provider/acme/local_store.go, StoredData): an object by resolver,
