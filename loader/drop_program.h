@@ -5,12 +5,11 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <string>
-#include <string_view>
 #include <vector>
 
 #include "bpf/shared/tunnel.h"
 #include "loader/base/error.h"
+#include "loader/drop_reasons.h"
 #include "loader/peer_lookup.h"
 #include "loader/takeover.h"
 #include "loader/wireguard_interface.h"
@@ -19,32 +18,9 @@ struct drops_bpf;
 
 namespace pangolin {
 
-class KernelBtf;
-
 struct DropCount {
     drop_key key{};
     std::uint64_t packets = 0;
-};
-
-// Names of the running kernel's drop reasons, from its own BTF: their numbers change between kernels.
-class DropReasons {
-  public:
-    static DropReasons of_this_kernel();
-    static DropReasons of(const KernelBtf& kernel);
-
-    // "netfilter_drop" for SKB_DROP_REASON_NETFILTER_DROP, "not_specified" where the kernel gives no reason.
-    std::string name(std::uint32_t reason) const;
-    // The reason of that name; none where the kernel does not have it.
-    std::optional<std::uint32_t> number(std::string_view name) const;
-    // Frees that lose no packet: SKB_NOT_DROPPED_YET, SKB_CONSUMED, and copies that a packet socket has no
-    // room for.
-    bool benign(std::uint32_t reason) const;
-    std::vector<std::uint32_t> benign_reasons() const;
-    // SKB_DROP_REASON_NOT_SPECIFIED, or a kernel that gives no reasons.
-    bool unspecified(std::uint32_t reason) const;
-
-  private:
-    std::vector<std::string> names_;
 };
 
 // Detaches at its end, but what is pinned. Not thread-safe.

@@ -1,8 +1,8 @@
+#include "loader/drop_reasons.h"
+
 #include <algorithm>
 #include <cctype>
-#include <string_view>
 
-#include "loader/drop_program.h"
 #include "loader/kernel_btf.h"
 
 namespace pangolin {
@@ -35,15 +35,17 @@ DropReasons DropReasons::of_this_kernel() {
 }
 
 DropReasons DropReasons::of(const KernelBtf& kernel) {
-    DropReasons reasons;
-    for (const auto& [name, value] : kernel.enumerators("skb_drop_reason")) {
+    return DropReasons(kernel.enumerators("skb_drop_reason"));
+}
+
+DropReasons::DropReasons(const std::vector<std::pair<std::string, std::uint32_t>>& enumerators) {
+    for (const auto& [name, value] : enumerators) {
         if (value >= most_reasons)
             continue;
-        if (value >= reasons.names_.size())
-            reasons.names_.resize(value + 1);
-        reasons.names_[value] = label_of(name);
+        if (value >= names_.size())
+            names_.resize(value + 1);
+        names_[value] = label_of(name);
     }
-    return reasons;
 }
 
 std::string DropReasons::name(std::uint32_t reason) const {

@@ -4,30 +4,20 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <cstring>
-#include <set>
+#include <memory>
+#include <unordered_map>
 
 #include "loader/grace_period.h"
+#include "userspace/slot_accounts.h"
 
 namespace pangolin {
-
-std::size_t PeerStatistics::DropKeyHash::operator()(const drop_key& key) const {
-    return std::hash<std::uint64_t>{}(std::uint64_t{key.slot} << 32 ^ std::uint64_t{key.reason} << 8 ^
-                                      key.direction << 4 ^ key.place);
-}
-
-bool PeerStatistics::DropKeyEqual::operator()(const drop_key& a, const drop_key& b) const {
-    return std::memcmp(&a, &b, sizeof a) == 0;
-}
 
 void PeerStatistics::restore(const PeerStatisticsState& state, const PeerTable& peers) {
     kept_tcp_.restore(state.tcp_pins);
     kept_drops_.restore(state.drop_pins);
-    for (const TcpCredit& credit : state.tcp)
-        tcp_credited_[credit.slot] = from_credit(credit).counts;
-    for (const DropCount& drop : state.drops)
-        drops_credited_[drop.key] = drop.packets;
-    wireguard_unknown_ = state.wireguard_unknown;
+    tcp_accounting_.restore(state.tcp);
+    drop_accounting_.restore(state.drops);
+    drop_accounting_.set_wireguard_unknown(state.wireguard_unknown);
     ended_tcp_losses_ = state.tcp_losses;
     ended_drop_losses_ = state.drop_losses;
     const auto known = [&](std::uint32_t slot) {
@@ -44,13 +34,9 @@ PeerStatisticsState PeerStatistics::state() const {
     state.interface = static_cast<const NetworkInterface&>(interface_);
     state.tcp_pins = kept_tcp_.written();
     state.drop_pins = kept_drops_.written();
-    state.tcp.reserve(tcp_credited_.size());
-    for (const auto& [slot, counts] : tcp_credited_)
-        state.tcp.push_back(to_credit({slot, counts}));
-    state.drops.reserve(drops_credited_.size());
-    for (const auto& [key, packets] : drops_credited_)
-        state.drops.push_back({key, packets});
-    state.wireguard_unknown = wireguard_unknown_;
+    state.tcp = tcp_accounting_.save();
+    state.drops = drop_accounting_.save();
+    state.wireguard_unknown = drop_accounting_.wireguard_unknown();
     state.tcp_losses = ended_tcp_losses_;
     state.drop_losses = ended_drop_losses_;
     return state;
@@ -99,7 +85,7 @@ void PeerStatistics::start_tcp(std::uint32_t room, const PeerTable& peers, SiteL
             return TcpProgram::load(interface_, *lookup_, room, pins);
         },
         [&](const PinFolder& pins) { credit_last_tcp(pins, peers, ledger); },
-        [this] { tcp_credited_.clear(); });
+        [this] { tcp_accounting_.restart(); });
     if (program)
         tcp_ = std::move(*program);
     else
@@ -119,17 +105,17 @@ void PeerStatistics::start_drops(std::uint16_t listen_port, std::uint32_t room, 
             // As it is written down when the programs begin to count; those before count their last by
             // theirs.
             if (!pins || pins->before.empty())
-                wireguard_unknown_ = is_kernel && !loaded->knows_wireguard();
+                drop_accounting_.set_wireguard_unknown(is_kernel && !loaded->knows_wireguard());
             return loaded;
         },
         [&](const PinFolder& pins) { credit_last_drops(pins, peers, ledger); },
-        [this] { drops_credited_.clear(); });
+        [this] { drop_accounting_.restart(); });
     if (!program) {
         spdlog::warn("{}: no packet drops: {}", interface_.name, program.error().message());
         return;
     }
     drops_ = std::move(*program);
-    wireguard_unknown_ = is_kernel && !drops_->knows_wireguard();
+    drop_accounting_.set_wireguard_unknown(is_kernel && !drops_->knows_wireguard());
     reasons_.reset();
 }
 
@@ -165,16 +151,16 @@ Result<void> PeerStatistics::sample() {
 
 void PeerStatistics::finish(const PeerTable& peers, SiteLedger& ledger) {
     if (tcp_) {
-        credit_tcp(tcp_->read(), peers, ledger, true);
+        tcp_accounting_.credit(tcp_->read(), accounts_of(peers, ledger, true), now_);
         if (keeping_.pins == nullptr)
             ended_tcp_losses_ += tcp_->lost();
         tcp_.reset();
     }
     kept_tcp_.end(
         keeping_, [&](const PinFolder& pins) { credit_last_tcp(pins, peers, ledger); },
-        [this] { tcp_credited_.clear(); });
+        [this] { tcp_accounting_.restart(); });
     if (drops_) {
-        credit_drops(drops_->read(), peers, ledger, true);
+        drop_accounting_.credit(drops_->read(), drops_->reasons(), accounts_of(peers, ledger, true));
         if (keeping_.pins == nullptr)
             ended_drop_losses_ += drops_->lost();
         reasons_ = drops_->reasons();
@@ -182,7 +168,7 @@ void PeerStatistics::finish(const PeerTable& peers, SiteLedger& ledger) {
     }
     kept_drops_.end(
         keeping_, [&](const PinFolder& pins) { credit_last_drops(pins, peers, ledger); },
-        [this] { drops_credited_.clear(); });
+        [this] { drop_accounting_.restart(); });
     lookup_.reset();
 }
 
@@ -196,74 +182,22 @@ void PeerStatistics::credit(const PeerTable& peers, SiteLedger& ledger,
         trouble_.reset();
         return finish(peers, ledger);
     }
+    const SlotAccounts accounts = accounts_of(peers, ledger, false);
     if (tcp_)
-        credit_tcp(tcp_->read(), peers, ledger, false);
+        tcp_accounting_.credit(tcp_->read(), accounts, now_);
     if (drops_)
-        credit_drops(drops_->read(), peers, ledger, false);
-}
-
-SiteAccount* PeerStatistics::account_of(std::uint32_t slot, const PeerTable& peers, SiteLedger& ledger,
-                                        bool final) {
-    if (slot == TRAFFIC_SLOT_UNMATCHED)
-        return ledger.of(unassigned_site_id).get();
-    const TrackedPeer* const peer = peers.at_slot(slot);
-    // What is nobody's was credited when its peer went.
-    if (peer == nullptr)
-        return nullptr;
-    if (peer->account != nullptr)
-        return peer->account.get();
-    return final ? ledger.of(unassigned_site_id).get() : nullptr;
-}
-
-void PeerStatistics::credit_tcp(const std::vector<SlotTcpCounts>& counts, const PeerTable& peers,
-                                SiteLedger& ledger, bool final) {
-    for (const SlotTcpCounts& now : counts) {
-        if (SiteAccount* const account = account_of(now.slot, peers, ledger, final))
-            credit_tcp_slot(now, *account);
-    }
-}
-
-void PeerStatistics::credit_tcp_slot(const SlotTcpCounts& now, SiteAccount& account) {
-    tcp_counts& before = tcp_credited_[now.slot];
-    if (std::memcmp(&before, &now.counts, sizeof before) == 0)
-        return;
-    SiteHealth& health = account.health();
-    for (int result = 0; result < TCP_RESULTS; ++result)
-        health.tcp_connections[result] += now.counts.connections[result] - before.connections[result];
-    health.tcp_retransmits += now.counts.retransmits - before.retransmits;
-    if (now.counts.rtt.sum_us != before.rtt.sum_us)
-        account.last_tcp_latency = now_;
-    health.tunnel_latency.add_growth(now.counts.rtt, before.rtt);
-    before = now.counts;
-}
-
-void PeerStatistics::credit_drops(const std::vector<DropCount>& counts, const PeerTable& peers,
-                                  SiteLedger& ledger, bool final) {
-    for (const DropCount& now : counts) {
-        if (SiteAccount* const account = account_of(now.key.slot, peers, ledger, final))
-            credit_drop(now, *account);
-    }
-}
-
-void PeerStatistics::credit_drop(const DropCount& now, SiteAccount& account) {
-    std::uint64_t& before = drops_credited_[now.key];
-    if (now.packets == before)
-        return;
-    if (!is_no_peer(now.key) && !was_delivered(now.key))
-        account.health().add_drops(static_cast<traffic_direction>(now.key.direction), name_of(now.key),
-                                   now.packets - before);
-    before = now.packets;
+        drop_accounting_.credit(drops_->read(), drops_->reasons(), accounts);
 }
 
 void PeerStatistics::credit_last_tcp(const PinFolder& pins, const PeerTable& peers, SiteLedger& ledger) {
     const LastTcpCounts last = read_last_tcp_counts(pins);
-    credit_tcp(last.counts, peers, ledger, true);
+    tcp_accounting_.credit(last.counts, accounts_of(peers, ledger, true), now_);
     ended_tcp_losses_ += last.lost;
 }
 
 void PeerStatistics::credit_last_drops(const PinFolder& pins, const PeerTable& peers, SiteLedger& ledger) {
     const LastDropCounts last = read_last_drop_counts(pins);
-    credit_drops(last.counts, peers, ledger, true);
+    drop_accounting_.credit(last.counts, reasons(), accounts_of(peers, ledger, true));
     ended_drop_losses_ += last.lost;
 }
 
@@ -272,20 +206,24 @@ void PeerStatistics::retire(const std::vector<TrackedPeer*>& gone, SiteLedger& l
         return;
     // Some may have found the slots before they were taken out of the look-up.
     wait_for_running_programs();
-    std::unordered_map<std::uint32_t, std::shared_ptr<SiteAccount>> accounts;
+    std::unordered_map<std::uint32_t, std::shared_ptr<SiteAccount>> owners;
+    std::vector<SlotTcpCounts> last;
     for (const TrackedPeer* const peer : gone) {
-        const auto account = peer->account != nullptr ? peer->account : ledger.of(unassigned_site_id);
-        accounts.emplace(peer->slot, account);
-        if (const auto last = tcp_ ? tcp_->read(peer->slot) : std::nullopt)
-            credit_tcp_slot({peer->slot, *last}, *account);
-        tcp_credited_.erase(peer->slot);
+        owners.emplace(peer->slot, peer->account != nullptr ? peer->account : ledger.of(unassigned_site_id));
+        if (const auto counts = tcp_ ? tcp_->read(peer->slot) : std::nullopt)
+            last.push_back({peer->slot, *counts});
         retired_.push_back(peer->slot);
     }
-    for (const DropCount& last : drops_ ? drops_->read() : std::vector<DropCount>()) {
-        if (const auto account = accounts.find(last.key.slot); account != accounts.end())
-            credit_drop(last, *account->second);
-    }
-    std::erase_if(drops_credited_, [&](const auto& entry) { return accounts.contains(entry.first.slot); });
+    const auto is_gone = [&](std::uint32_t slot) { return owners.contains(slot); };
+    const SlotAccounts accounts = [&](std::uint32_t slot) {
+        return is_gone(slot) ? owners.at(slot).get() : nullptr;
+    };
+    tcp_accounting_.credit(last, accounts, now_);
+    if (drops_)
+        drop_accounting_.credit(drops_->read(), drops_->reasons(), accounts);
+    for (const auto& [slot, owner] : owners)
+        tcp_accounting_.forget(slot);
+    drop_accounting_.forget(is_gone);
 }
 
 const DropReasons& PeerStatistics::reasons() {
@@ -294,34 +232,6 @@ const DropReasons& PeerStatistics::reasons() {
     if (!reasons_)
         reasons_ = DropReasons::of_this_kernel();
     return *reasons_;
-}
-
-std::string PeerStatistics::name_of(const drop_key& key) {
-    std::string reason = reasons().name(key.reason);
-    if (key.place == DROP_IN_UNDERLAY)
-        return "underlay_" + reason;
-    if (key.place != DROP_IN_WIREGUARD)
-        return reason;
-    // wg_xmit() (drivers/net/wireguard/device.c) drops without saying why: no peer has the address, the peer
-    // has no endpoint, or (which no routed packet is) it is neither IPv4 nor IPv6.
-    const bool unspecified = reasons().unspecified(key.reason);
-    return unspecified && key.direction == TRAFFIC_EGRESS ? "wireguard_no_endpoint" : "wireguard_" + reason;
-}
-
-// What a closed socket has in its receive queue is thrown away with it: as a rule the FIN of the other side.
-bool PeerStatistics::was_delivered(const drop_key& key) {
-    return key.place == DROP_IN_TUNNEL && key.direction == TRAFFIC_INGRESS &&
-           reasons().name(key.reason) == "queue_purge";
-}
-
-// For an address without a peer: InterfaceMonitor counts these itself, for every kind of WireGuard. Where
-// nothing tells which drops are WireGuard's, it is those without a reason.
-bool PeerStatistics::is_no_peer(const drop_key& key) {
-    if (key.slot != TRAFFIC_SLOT_UNMATCHED || key.direction != TRAFFIC_EGRESS)
-        return false;
-    if (key.place == DROP_IN_WIREGUARD)
-        return true;
-    return key.place == DROP_IN_TUNNEL && wireguard_unknown_ && reasons().unspecified(key.reason);
 }
 
 std::uint64_t PeerStatistics::tcp_losses() const {

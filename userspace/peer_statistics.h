@@ -2,21 +2,20 @@
 #pragma once
 
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "loader/drop_program.h"
 #include "loader/peer_lookup.h"
 #include "loader/tcp_program.h"
+#include "userspace/drop_accounting.h"
 #include "userspace/keeping.h"
 #include "userspace/peer_table.h"
 #include "userspace/site_ledger.h"
 #include "userspace/snapshot.h"
 #include "userspace/state/peer_statistics_state.h"
+#include "userspace/tcp_accounting.h"
 
 namespace pangolin {
 
@@ -70,33 +69,14 @@ class PeerStatistics {
     void describe(Snapshot& snapshot) const;
 
   private:
-    struct DropKeyHash {
-        std::size_t operator()(const drop_key& key) const;
-    };
-    struct DropKeyEqual {
-        bool operator()(const drop_key& a, const drop_key& b) const;
-    };
-
     Result<void> fill_lookup(const PeerPlaces& places, std::uint32_t room);
     void start_tcp(std::uint32_t room, const PeerTable& peers, SiteLedger& ledger);
     void start_drops(std::uint16_t listen_port, std::uint32_t room, const PeerTable& peers,
                      SiteLedger& ledger);
     void note(const Result<void>& set);
-    void credit_tcp(const std::vector<SlotTcpCounts>& counts, const PeerTable& peers, SiteLedger& ledger,
-                    bool final);
-    void credit_tcp_slot(const SlotTcpCounts& now, SiteAccount& account);
-    void credit_drops(const std::vector<DropCount>& counts, const PeerTable& peers, SiteLedger& ledger,
-                      bool final);
-    void credit_drop(const DropCount& now, SiteAccount& account);
     void credit_last_tcp(const PinFolder& pins, const PeerTable& peers, SiteLedger& ledger);
     void credit_last_drops(const PinFolder& pins, const PeerTable& peers, SiteLedger& ledger);
     const DropReasons& reasons();
-    bool was_delivered(const drop_key& key);
-    bool is_no_peer(const drop_key& key);
-    std::string name_of(const drop_key& key);
-    // Whose account a slot's counts go to; null while that is not known.
-    static SiteAccount* account_of(std::uint32_t slot, const PeerTable& peers, SiteLedger& ledger,
-                                   bool final);
 
     WireGuardInterface interface_;
     std::uint32_t max_peers_;
@@ -106,15 +86,12 @@ class PeerStatistics {
     std::optional<PeerLookup> lookup_;
     std::optional<TcpProgram> tcp_;
     std::optional<DropProgram> drops_;
+    TcpAccounting tcp_accounting_;
+    DropAccounting drop_accounting_;
     // Of the kernel, while there is no program to ask.
     std::optional<DropReasons> reasons_;
-    // Drops by the kernel's WireGuard cannot be told from others without a reason.
-    bool wireguard_unknown_ = false;
     // Why `lookup_` is not what it should be.
     std::optional<Error> trouble_;
-    // Parts that are in the ledger already.
-    std::unordered_map<std::uint32_t, tcp_counts> tcp_credited_;
-    std::unordered_map<drop_key, std::uint64_t, DropKeyHash, DropKeyEqual> drops_credited_;
     // Slots that are to be forgotten.
     std::vector<std::uint32_t> retired_;
     // Of maps that are gone.
