@@ -101,7 +101,6 @@ class KeptPrograms {
             if (keeping.pins->path_in_root(each) != written_)
                 restart();
             credit(each);
-            written_.clear();
         }
         restart();
         written_ = std::move(now);
