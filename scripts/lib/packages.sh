@@ -90,6 +90,10 @@ cpio
 xz-utils
 zstd
 '
+package_sets[package]='
+dpkg-dev
+file
+'
 package_sets[bare]='
 debootstrap
 git
