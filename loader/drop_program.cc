@@ -100,10 +100,6 @@ void erase_slots(int map, const std::function<bool(std::uint32_t)>& is_over) {
 
 }  // namespace
 
-void DropProgram::SkeletonDeleter::operator()(drops_bpf* skeleton) const {
-    drops_bpf__destroy(skeleton);
-}
-
 DropProgram::DropProgram(DropProgram&&) noexcept = default;
 DropProgram& DropProgram::operator=(DropProgram&&) noexcept = default;
 DropProgram::~DropProgram() = default;
@@ -128,15 +124,10 @@ Result<DropProgram> DropProgram::load(const WireGuardInterface& interface, const
     skeleton.rodata->interface_index = interface.index;
     if (auto set = set_maps(skeleton, peers, max_peers); !set)
         return std::unexpected(set.error());
-    auto takeover = Takeover::prepare(skeleton.obj, skeleton.maps.program_gate, pins);
+    auto takeover = load_taking_over(skeleton, pins, "the drop BPF program");
     if (!takeover)
         return std::unexpected(takeover.error());
     program.takeover_ = std::move(*takeover);
-    skeleton.rodata->generation = program.takeover_.generation();
-    if (const int error = drops_bpf__load(&skeleton); error != 0)
-        return bpf_failure(-error, "cannot load the drop BPF program");
-    if (auto pinned = program.takeover_.pin_maps(); !pinned)
-        return std::unexpected(pinned.error());
     return program;
 }
 

@@ -3,12 +3,12 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <vector>
 
 #include "bpf/shared/tunnel.h"
 #include "loader/base/error.h"
+#include "loader/bpf_handles.h"
 #include "loader/drop_reasons.h"
 #include "loader/peer_lookup.h"
 #include "loader/takeover.h"
@@ -53,12 +53,9 @@ class DropProgram {
     bool knows_wireguard() const;
 
   private:
-    struct SkeletonDeleter {
-        void operator()(drops_bpf* skeleton) const;
-    };
     DropProgram() = default;
 
-    std::unique_ptr<drops_bpf, SkeletonDeleter> skeleton_;
+    BpfSkeleton<drops_bpf> skeleton_;
     DropReasons reasons_;
     Takeover takeover_;
 };

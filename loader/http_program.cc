@@ -86,10 +86,6 @@ void set_ports(__u64 (&words)[65536 / 64], const std::vector<std::uint16_t>& por
 
 }  // namespace
 
-void HttpProgram::SkeletonDeleter::operator()(http_bpf* skeleton) const {
-    http_bpf__destroy(skeleton);
-}
-
 void HttpProgram::RingDeleter::operator()(ring_buffer* ring) const {
     ring_buffer__free(ring);
 }
@@ -100,7 +96,7 @@ HttpProgram::~HttpProgram() = default;
 
 Result<void> HttpProgram::probe() {
     collect_libbpf_messages();
-    const std::unique_ptr<http_bpf, SkeletonDeleter> skeleton(http_bpf__open());
+    const BpfSkeleton<http_bpf> skeleton(http_bpf__open());
     if (!skeleton)
         return bpf_failure(errno, "cannot open the HTTP BPF object");
     HttpProgramOptions small;

@@ -14,6 +14,7 @@
 
 #include "bpf/shared/http.h"
 #include "loader/base/error.h"
+#include "loader/bpf_handles.h"
 #include "loader/takeover.h"
 
 struct http_bpf;
@@ -138,9 +139,6 @@ class HttpProgram {
     int program_fd(bool ingress) const;
 
   private:
-    struct SkeletonDeleter {
-        void operator()(http_bpf* skeleton) const;
-    };
     struct RingDeleter {
         void operator()(ring_buffer* ring) const;
     };
@@ -151,7 +149,7 @@ class HttpProgram {
 
     std::vector<std::string> cgroups_;
     // In this order: the ring and the links are of the skeleton.
-    std::unique_ptr<http_bpf, SkeletonDeleter> skeleton_;
+    BpfSkeleton<http_bpf> skeleton_;
     Takeover takeover_;
     std::unique_ptr<HttpEventHandler> handler_;
     std::unique_ptr<ring_buffer, RingDeleter> ring_;

@@ -43,10 +43,6 @@ std::array<std::uint8_t, 32> key_of(const queue_drop_key& element) {
 
 }  // namespace
 
-void ModuleProbe::SkeletonDeleter::operator()(wireguard_module_bpf* skeleton) const {
-    wireguard_module_bpf__destroy(skeleton);
-}
-
 ModuleProbe::ModuleProbe(Skeleton skeleton, Takeover takeover)
     : skeleton_(std::move(skeleton)),
       takeover_(std::move(takeover)),

@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "loader/bpf_handles.h"
 #include "loader/handshake_maps.h"
 #include "loader/wireguard_probe.h"
 
@@ -58,10 +59,7 @@ class ModuleProbe final : public WireGuardProbe {
         std::uint64_t packets = 0;
         std::chrono::steady_clock::time_point last_change;
     };
-    struct SkeletonDeleter {
-        void operator()(wireguard_module_bpf* skeleton) const;
-    };
-    using Skeleton = std::unique_ptr<wireguard_module_bpf, SkeletonDeleter>;
+    using Skeleton = BpfSkeleton<wireguard_module_bpf>;
 
     ModuleProbe(Skeleton skeleton, Takeover takeover);
 

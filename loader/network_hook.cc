@@ -110,10 +110,6 @@ std::string_view to_string(HookKind kind) {
     return "none";
 }
 
-void NetworkHook::LinkDeleter::operator()(bpf_link* link) const {
-    bpf_link__destroy(link);
-}
-
 NetworkHook& NetworkHook::operator=(NetworkHook&& other) noexcept {
     // What this hook had attached ends with `old`, at the end of this function.
     NetworkHook old(std::move(other));
@@ -162,11 +158,11 @@ Result<NetworkHook> NetworkHook::attach(const NetworkInterface& interface, HookM
 }
 
 Result<void> NetworkHook::attach_tcx(ProgramPair programs, const PinFolder* pins) {
-    const auto link_to = [&](bpf_program* program, std::string_view direction) -> Result<Link> {
+    const auto link_to = [&](bpf_program* program, std::string_view direction) -> Result<BpfLink> {
         bpf_tcx_opts place{};
         place.sz = sizeof place;
         place.flags = before_all_others;
-        Link link(bpf_program__attach_tcx(program, static_cast<int>(interface_.index), &place));
+        BpfLink link(bpf_program__attach_tcx(program, static_cast<int>(interface_.index), &place));
         if (!link)
             return bpf_failure(errno,
                                "cannot attach to tcx " + std::string(direction) + " of " + interface_.name);
@@ -263,7 +259,7 @@ void NetworkHook::detach(const NetworkInterface& interface, const PinFolder& pin
 }
 
 bool NetworkHook::is_attached(const PinFolder& pins) {
-    const Link ingress(bpf_link__open(pins.path_of(link_name(directions[0])).c_str()));
+    const BpfLink ingress(bpf_link__open(pins.path_of(link_name(directions[0])).c_str()));
     if (ingress)
         return has_interface(ingress.get());
     return !pinned_programs(pins, directions[0]).empty();

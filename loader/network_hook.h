@@ -2,14 +2,13 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <string_view>
 
 #include "loader/base/error.h"
+#include "loader/bpf_handles.h"
 #include "loader/network_interface.h"
 #include "loader/pin_folder.h"
 
-struct bpf_link;
 struct bpf_program;
 
 namespace pangolin {
@@ -77,11 +76,6 @@ class NetworkHook {
     bool attached() const;
 
   private:
-    struct LinkDeleter {
-        void operator()(bpf_link* link) const;
-    };
-    using Link = std::unique_ptr<bpf_link, LinkDeleter>;
-
     Result<void> attach_tcx(ProgramPair programs, const PinFolder* pins);
     Result<void> attach_clsact(ProgramPair programs, const PinFolder* pins);
     Result<void> adopt_clsact(const PinFolder& from, ProgramPair programs, const PinFolder& to);
@@ -89,8 +83,8 @@ class NetworkHook {
 
     NetworkInterface interface_;
     HookKind kind_ = HookKind::none;
-    Link ingress_;
-    Link egress_;
+    BpfLink ingress_;
+    BpfLink egress_;
     // Of clsact only.
     ProgramIds attached_;
     bool created_qdisc_ = false;

@@ -20,6 +20,7 @@
 #include "bpf/shared/open_file.h"
 #include "loader/base/unique_fd.h"
 #include "loader/bpf_error.h"
+#include "loader/bpf_handles.h"
 #include "loader/process_table.h"
 #include "open_files.skel.h"
 
@@ -64,13 +65,9 @@ class OpenFileProgram {
     }
 
   private:
-    struct SkeletonDeleter {
-        void operator()(open_files_bpf* skeleton) const { open_files_bpf__destroy(skeleton); }
-    };
-
     OpenFileProgram() = default;
 
-    std::unique_ptr<open_files_bpf, SkeletonDeleter> skeleton_;
+    BpfSkeleton<open_files_bpf> skeleton_;
 };
 
 std::vector<OpenFile> list_by_program(pid_t pid) {

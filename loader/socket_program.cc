@@ -81,14 +81,6 @@ Result<void> configure(sockets_bpf& skeleton, const SocketProgramOptions& option
 
 }  // namespace
 
-void SocketProgram::SkeletonDeleter::operator()(sockets_bpf* skeleton) const {
-    sockets_bpf__destroy(skeleton);
-}
-
-void SocketProgram::LinkDeleter::operator()(bpf_link* link) const {
-    bpf_link__destroy(link);
-}
-
 SocketProgram::SocketProgram(SocketProgram&&) noexcept = default;
 SocketProgram& SocketProgram::operator=(SocketProgram&&) noexcept = default;
 SocketProgram::~SocketProgram() = default;
@@ -103,15 +95,10 @@ Result<SocketProgram> SocketProgram::load(const SocketProgramOptions& options) {
     sockets_bpf& skeleton = *program.skeleton_;
     if (auto configured = configure(skeleton, options); !configured)
         return std::unexpected(configured.error());
-    auto takeover = Takeover::prepare(skeleton.obj, skeleton.maps.program_gate, options.pins);
+    auto takeover = load_taking_over(skeleton, options.pins, "the socket BPF programs");
     if (!takeover)
         return std::unexpected(takeover.error());
     program.takeover_ = std::move(*takeover);
-    skeleton.rodata->generation = program.takeover_.generation();
-    if (const int error = sockets_bpf__load(&skeleton); error != 0)
-        return bpf_failure(-error, "cannot load the socket BPF programs");
-    if (auto pinned = program.takeover_.pin_maps(); !pinned)
-        return std::unexpected(pinned.error());
     program.read_lists();
     return program;
 }

@@ -4,7 +4,6 @@
 #include <compare>
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -14,11 +13,11 @@
 #include "bpf/shared/sockets.h"
 #include "loader/base/error.h"
 #include "loader/base/ip_prefix.h"
+#include "loader/bpf_handles.h"
 #include "loader/network_namespace.h"
 #include "loader/takeover.h"
 
 struct sockets_bpf;
-struct bpf_link;
 
 namespace pangolin {
 
@@ -123,12 +122,6 @@ class SocketProgram {
     const Takeover& takeover() const { return takeover_; }
 
   private:
-    struct SkeletonDeleter {
-        void operator()(sockets_bpf* skeleton) const;
-    };
-    struct LinkDeleter {
-        void operator()(bpf_link* link) const;
-    };
     using Service = std::pair<IpAddress, std::uint16_t>;
     struct TargetKey {
         Service service;
@@ -145,9 +138,9 @@ class SocketProgram {
     void forget_stale();
 
     std::string cgroup_;
-    std::unique_ptr<sockets_bpf, SkeletonDeleter> skeleton_;
+    BpfSkeleton<sockets_bpf> skeleton_;
     Takeover takeover_;
-    std::unique_ptr<bpf_link, LinkDeleter> sample_link_;
+    BpfLink sample_link_;
     std::optional<Error> connect_trouble_;
     // What the kernel's lists hold.
     std::map<TargetKey, TargetValue> targets_;

@@ -91,10 +91,6 @@ void pass_on(std::span<std::uint64_t> gate, std::uint32_t generation) {
 
 }  // namespace
 
-void Takeover::LinkDeleter::operator()(bpf_link* link) const {
-    bpf_link__destroy(link);
-}
-
 Result<Takeover> Takeover::prepare(bpf_object* object, bpf_map* gate, const std::optional<KeptPins>& pins) {
     const int cpus = libbpf_num_possible_cpus();
     if (cpus < 1)
@@ -156,7 +152,7 @@ Result<void> Takeover::attach_tracing() {
     bpf_object__for_each_program(program, object_) {
         if (!is_tracing(program))
             continue;
-        Link link(bpf_program__attach(program));
+        BpfLink link(bpf_program__attach(program));
         if (!link)
             return bpf_failure(
                 errno, "cannot attach the BPF program '" + std::string(bpf_program__name(program)) + "'");
@@ -183,8 +179,8 @@ Result<void> Takeover::open() {
     return {};
 }
 
-Result<Takeover::Link> Takeover::link_to_cgroup(bpf_program* program, const std::string& folder,
-                                                const std::string& name) {
+Result<BpfLink> Takeover::link_to_cgroup(bpf_program* program, const std::string& folder,
+                                         const std::string& name) {
     const auto number = cgroup_number(folder);
     if (!number)
         return std::unexpected(number.error());
@@ -192,7 +188,7 @@ Result<Takeover::Link> Takeover::link_to_cgroup(bpf_program* program, const std:
         std::vector<PinFolder> places = pins_->before;
         places.push_back(pins_->folder);
         for (const PinFolder& place : places) {
-            Link link(bpf_link__open(place.path_of(name).c_str()));
+            BpfLink link(bpf_link__open(place.path_of(name).c_str()));
             if (cgroup_of(link.get()) != *number)
                 continue;
             if (auto pinned = pins_->folder.pin(bpf_link__fd(link.get()), name); !pinned)
@@ -205,7 +201,7 @@ Result<Takeover::Link> Takeover::link_to_cgroup(bpf_program* program, const std:
     const UniqueFd cgroup(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!cgroup)
         return system_failure(errno, "cannot open " + folder);
-    Link link(bpf_program__attach_cgroup(program, cgroup.get()));
+    BpfLink link(bpf_program__attach_cgroup(program, cgroup.get()));
     if (!link)
         return bpf_failure(errno, "cannot attach a BPF program to the control group " + folder);
     if (pins_)

@@ -4,16 +4,17 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "loader/base/error.h"
+#include "loader/bpf_error.h"
+#include "loader/bpf_handles.h"
 #include "loader/pin_folder.h"
 
-struct bpf_link;
 struct bpf_map;
 struct bpf_object;
 struct bpf_program;
@@ -64,13 +65,8 @@ class Takeover {
     static bool is_attached(const PinFolder& pins);
 
   private:
-    struct LinkDeleter {
-        void operator()(bpf_link* link) const;
-    };
-    using Link = std::unique_ptr<bpf_link, LinkDeleter>;
-
     Result<void> use_pinned();
-    Result<Link> link_to_cgroup(bpf_program* program, const std::string& folder, const std::string& name);
+    Result<BpfLink> link_to_cgroup(bpf_program* program, const std::string& folder, const std::string& name);
 
     bpf_object* object_ = nullptr;
     bpf_map* gate_map_ = nullptr;
@@ -78,7 +74,23 @@ class Takeover {
     std::optional<KeptPins> pins_;
     std::uint32_t generation_ = 1;
     bool resumes_ = false;
-    std::vector<Link> links_;
+    std::vector<BpfLink> links_;
 };
+
+// Loads an object that is opened and sized and has a gate, in the place of what is in `pins`, and keeps its
+// maps. `what` is for errors ("the TCP BPF programs"). See Takeover::prepare().
+template <class Skeleton>
+Result<Takeover> load_taking_over(Skeleton& skeleton, const std::optional<KeptPins>& pins,
+                                  std::string_view what) {
+    auto takeover = Takeover::prepare(skeleton.obj, skeleton.maps.program_gate, pins);
+    if (!takeover)
+        return takeover;
+    skeleton.rodata->generation = takeover->generation();
+    if (const int error = Skeleton::load(&skeleton); error != 0)
+        return bpf_failure(-error, "cannot load " + std::string(what));
+    if (auto pinned = takeover->pin_maps(); !pinned)
+        return std::unexpected(pinned.error());
+    return takeover;
+}
 
 }  // namespace pangolin

@@ -56,14 +56,6 @@ UniqueFd open_counts(const PinFolder& pins) {
 
 }  // namespace
 
-void TcpProgram::SkeletonDeleter::operator()(tcp_bpf* skeleton) const {
-    tcp_bpf__destroy(skeleton);
-}
-
-void TcpProgram::LinkDeleter::operator()(bpf_link* link) const {
-    bpf_link__destroy(link);
-}
-
 TcpProgram::TcpProgram(TcpProgram&&) noexcept = default;
 TcpProgram& TcpProgram::operator=(TcpProgram&&) noexcept = default;
 TcpProgram::~TcpProgram() = default;
@@ -79,15 +71,10 @@ Result<TcpProgram> TcpProgram::load(const WireGuardInterface& interface, const P
     tcp_bpf& skeleton = *program.skeleton_;
     if (auto configured = configure(skeleton, interface, peers, max_peers); !configured)
         return std::unexpected(configured.error());
-    auto takeover = Takeover::prepare(skeleton.obj, skeleton.maps.program_gate, pins);
+    auto takeover = load_taking_over(skeleton, pins, "the TCP BPF programs");
     if (!takeover)
         return std::unexpected(takeover.error());
     program.takeover_ = std::move(*takeover);
-    skeleton.rodata->generation = program.takeover_.generation();
-    if (const int error = tcp_bpf__load(&skeleton); error != 0)
-        return bpf_failure(-error, "cannot load the TCP BPF programs");
-    if (auto pinned = program.takeover_.pin_maps(); !pinned)
-        return std::unexpected(pinned.error());
     return program;
 }
 

@@ -3,17 +3,16 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <vector>
 
 #include "bpf/shared/tunnel.h"
 #include "loader/base/error.h"
+#include "loader/bpf_handles.h"
 #include "loader/peer_lookup.h"
 #include "loader/takeover.h"
 #include "loader/wireguard_interface.h"
 
-struct bpf_link;
 struct tcp_bpf;
 
 namespace pangolin {
@@ -55,18 +54,12 @@ class TcpProgram {
     std::size_t attachments() const;
 
   private:
-    struct SkeletonDeleter {
-        void operator()(tcp_bpf* skeleton) const;
-    };
-    struct LinkDeleter {
-        void operator()(bpf_link* link) const;
-    };
     TcpProgram() = default;
 
     WireGuardInterface interface_;
-    std::unique_ptr<tcp_bpf, SkeletonDeleter> skeleton_;
+    BpfSkeleton<tcp_bpf> skeleton_;
     // Null where the kernel cannot list sockets.
-    std::unique_ptr<bpf_link, LinkDeleter> sample_link_;
+    BpfLink sample_link_;
     Takeover takeover_;
 };
 

@@ -85,10 +85,6 @@ TrafficLosses& TrafficLosses::operator+=(const TrafficLosses& other) {
     return *this;
 }
 
-void TrafficProgram::SkeletonDeleter::operator()(traffic_bpf* skeleton) const {
-    traffic_bpf__destroy(skeleton);
-}
-
 TrafficProgram::TrafficProgram(TrafficProgram&&) noexcept = default;
 TrafficProgram& TrafficProgram::operator=(TrafficProgram&&) noexcept = default;
 TrafficProgram::~TrafficProgram() = default;

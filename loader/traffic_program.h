@@ -2,13 +2,13 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <vector>
 
 #include "bpf/shared/traffic.h"
 #include "loader/base/error.h"
 #include "loader/base/ip_prefix.h"
+#include "loader/bpf_handles.h"
 #include "loader/mapped_array.h"
 #include "loader/network_hook.h"
 #include "loader/pin_folder.h"
@@ -128,9 +128,6 @@ class TrafficProgram {
     int program_fd(traffic_direction direction) const;
 
   private:
-    struct SkeletonDeleter {
-        void operator()(traffic_bpf* skeleton) const;
-    };
     TrafficProgram() = default;
     static Result<TrafficProgram> open();
     void set_options(std::uint32_t l2_length);
@@ -143,7 +140,7 @@ class TrafficProgram {
     void write_targets(std::uint32_t set, const TargetTable& targets);
     ProgramPair programs() const;
 
-    std::unique_ptr<traffic_bpf, SkeletonDeleter> skeleton_;
+    BpfSkeleton<traffic_bpf> skeleton_;
     TrafficCapacity capacity_;
     std::uint32_t cpus_ = 1;
     std::uint32_t active_ = 0;

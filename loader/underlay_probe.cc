@@ -80,9 +80,8 @@ std::array<std::uint32_t, 8> mac1_state(const std::array<std::uint8_t, 32>& publ
     return state;
 }
 
-void UnderlayProbe::SkeletonDeleter::operator()(underlay_bpf* skeleton) const {
-    underlay_bpf__destroy(skeleton);
-}
+UnderlayProbe::UnderlayProbe(const NetworkInterface& interface, HookMode hooks)
+    : interface_(interface), hooks_(hooks) {}
 
 UnderlayProbe::~UnderlayProbe() = default;
 

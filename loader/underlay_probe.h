@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "bpf/shared/address.h"
+#include "loader/bpf_handles.h"
 #include "loader/handshake_maps.h"
 #include "loader/network_devices.h"
 #include "loader/network_hook.h"
@@ -71,9 +72,6 @@ class UnderlayProbe final : public WireGuardProbe {
     int program_fd(traffic_direction direction) const;
 
   private:
-    struct SkeletonDeleter {
-        void operator()(underlay_bpf* skeleton) const;
-    };
     struct AttachedDevice {
         NetworkDevice device;
         NetworkHook hook;
@@ -83,7 +81,7 @@ class UnderlayProbe final : public WireGuardProbe {
         std::uint64_t count = 0;
     };
 
-    UnderlayProbe(const NetworkInterface& interface, HookMode hooks) : interface_(interface), hooks_(hooks) {}
+    UnderlayProbe(const NetworkInterface& interface, HookMode hooks);
     Result<void> load(const std::optional<KeptPins>& pins);
     Result<NetworkHook> hook_to(const NetworkDevice& device, ProgramPair programs);
     void detach(AttachedDevice& attached);
@@ -96,7 +94,7 @@ class UnderlayProbe final : public WireGuardProbe {
     HookMode hooks_;
     std::optional<WireGuardListener> listener_;
     // Before the hooks, which end first.
-    std::unique_ptr<underlay_bpf, SkeletonDeleter> skeleton_;
+    BpfSkeleton<underlay_bpf> skeleton_;
     Takeover takeover_;
     HandshakeMaps maps_;
     std::map<unsigned, AttachedDevice> attached_;
