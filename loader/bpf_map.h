@@ -3,10 +3,13 @@
 
 #include <bpf/bpf.h>
 
+#include <array>
+#include <bit>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -15,6 +18,18 @@ namespace pangolin {
 // The sum over all possible CPUs of one element of a per-CPU array of 64-bit counters; 0 when it cannot be
 // read.
 std::uint64_t read_per_cpu_sum(int map_fd, std::uint32_t key);
+
+// The same where an element is as many counters as `sums` has.
+void read_per_cpu_sums(int map_fd, std::uint32_t key, std::span<std::uint64_t> sums);
+
+// The same where it is a struct of 64-bit counters and nothing else.
+template <class Counters>
+Counters read_per_cpu_sums(int map_fd, std::uint32_t key) {
+    std::array<std::uint64_t, sizeof(Counters) / sizeof(std::uint64_t)> sums{};
+    static_assert(sizeof sums == sizeof(Counters));
+    read_per_cpu_sums(map_fd, key, sums);
+    return std::bit_cast<Counters>(sums);
+}
 
 // All elements of a hash map, read in batches (Linux 5.6): a system call for each element would take a
 // microsecond. Elements that come or go meanwhile may be in it or not.

@@ -219,14 +219,15 @@ Result<void> Takeover::attach_to_cgroups(const std::vector<bpf_program*>& progra
             return std::unexpected(number.error());
         for (bpf_program* const program : programs) {
             const std::string name = bpf_program__name(program) + ("-" + std::to_string(*number));
-            if (!names.insert(name).second)
+            if (!names.insert(name).second || cgroup_links_.contains(name))
                 continue;
             auto link = link_to_cgroup(program, folder, name);
             if (!link)
                 return std::unexpected(link.error());
-            links_.push_back(std::move(*link));
+            cgroup_links_.emplace(name, std::move(*link));
         }
     }
+    std::erase_if(cgroup_links_, [&](const auto& link) { return !names.contains(link.first); });
     if (!pins_)
         return {};
     for (const std::string& pinned : pins_->folder.entries()) {

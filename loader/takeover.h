@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -54,12 +55,12 @@ class Takeover {
     Result<void> attach_tracing();
     // From now on these programs count, and those of before do not.
     Result<void> open();
-    // After open(), for all of them: the object's programs of control groups that are in none of `folders`
-    // any more are detached there.
+    // After open(), for all programs of control groups that the object has; again and again. Where they are
+    // attached and that is in none of `folders`, they are detached.
     Result<void> attach_to_cgroups(const std::vector<bpf_program*>& programs,
                                    const std::vector<std::string>& folders);
 
-    std::size_t attachments() const { return links_.size(); }
+    std::size_t attachments() const { return links_.size() + cgroup_links_.size(); }
     const std::optional<KeptPins>& pins() const { return pins_; }
     // Whether programs are attached by way of what is pinned in `pins`.
     static bool is_attached(const PinFolder& pins);
@@ -75,6 +76,8 @@ class Takeover {
     std::uint32_t generation_ = 1;
     bool resumes_ = false;
     std::vector<BpfLink> links_;
+    // By the names under which they are pinned.
+    std::map<std::string, BpfLink> cgroup_links_;
 };
 
 // Loads an object that is opened and sized and has a gate, in the place of what is in `pins`, and keeps its
