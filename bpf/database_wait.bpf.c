@@ -12,6 +12,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "bpf/gate.bpf.h"
 #include "bpf/shared/database_wait.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -44,6 +45,11 @@ struct file_lock___before_6_9 {
     unsigned char fl_type;
 };
 
+struct task_struct {
+    struct task_struct* group_leader;
+    __u64 start_boottime;
+};
+
 #pragma clang attribute pop
 
 enum {
@@ -52,10 +58,14 @@ enum {
      */
     LONGEST_PAUSE_NS = 500 * 1000 * 1000,
     MOST_WAITS = 1024,
+    /* /proc/PID/stat counts in clock ticks, 100 a second on all architectures that there are BPF JITs for. */
+    NS_A_TICK = 10 * 1000 * 1000,
 };
 
-/* Set by userspace: the program, and the database as the kernel numbers devices. */
+/* Set by userspace: the program, with its start as /proc/PID/stat has it, and the database as the kernel
+ * numbers devices. They stay while nobody is there to follow a program: its number may be another's then. */
 __u32 process = 0;
+__u64 process_start = 0;
 __u32 database_device = 0;
 __u64 database_inode = 0;
 
@@ -93,7 +103,12 @@ static __always_inline struct database_wait* counts(void) {
 }
 
 static __always_inline bool is_the_process(void) {
-    return process != 0 && bpf_get_current_pid_tgid() >> 32 == process;
+    const struct task_struct* task;
+
+    if (!process || bpf_get_current_pid_tgid() >> 32 != process)
+        return false;
+    task = (const void*)bpf_get_current_task();
+    return BPF_CORE_READ(task, group_leader, start_boottime) / NS_A_TICK == process_start;
 }
 
 static __always_inline __u8 type_of(struct file_lock* lock) {
@@ -140,7 +155,7 @@ int BPF_PROG(lock_answered, struct inode* inode, struct file_lock* lock, int res
     __u64 now;
 
     /* The verifier of Linux 6.14 and later takes the lock for one that may be null. */
-    if (!lock || !is_the_process() || BPF_CORE_READ(inode, i_ino) != database_inode ||
+    if (!is_in_force() || !lock || !is_the_process() || BPF_CORE_READ(inode, i_ino) != database_inode ||
         BPF_CORE_READ(inode, i_sb, s_dev) != database_device)
         return 0;
     now = bpf_ktime_get_ns();
@@ -158,7 +173,7 @@ int BPF_PROG(sync_begun, struct file* file, int data_only) {
     struct database_wait* sum = counts();
     __u64 now = bpf_ktime_get_ns();
 
-    if (!is_the_process() || BPF_CORE_READ(file, f_inode, i_sb, s_dev) != database_device)
+    if (!is_in_force() || !is_the_process() || BPF_CORE_READ(file, f_inode, i_sb, s_dev) != database_device)
         return 0;
     if (bpf_map_update_elem(&sync_begins, &thread, &now, BPF_ANY) && sum)
         sum->lost++;
@@ -171,7 +186,7 @@ int BPF_PROG(sync_ended, struct inode* inode, int result) {
     struct database_wait* sum = counts();
     __u64* begin;
 
-    if (!is_the_process())
+    if (!is_in_force() || !is_the_process())
         return 0;
     begin = bpf_map_lookup_elem(&sync_begins, &thread);
     if (!begin)

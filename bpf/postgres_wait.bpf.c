@@ -17,7 +17,9 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "bpf/gate.bpf.h"
 #include "bpf/kernel_types.bpf.h"
+#include "bpf/same_netns.bpf.h"
 #include "bpf/shared/postgres_wait.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -31,8 +33,10 @@ enum {
     MOST_CONNECTIONS = 1024,
 };
 
-/* Set by userspace: who connects, and to which port. */
+/* Set by userspace: who connects, and to which port. They stay while nobody is there to follow who connects.
+ */
 __u32 netns_inode = 0;
+__u64 netns_cookie = 0;
 __u32 server_port = 0;
 
 struct connection {
@@ -88,7 +92,8 @@ static __always_inline __u32 payload_offset(struct __sk_buff* skb) {
 static __always_inline bool is_ours(struct bpf_sock* sk) {
     const struct tcp_sock* tcp = (void*)bpf_skc_to_tcp_sock(sk);
 
-    return tcp && BPF_CORE_READ((const struct sock_common*)tcp, skc_net.net, ns.inum) == netns_inode;
+    return tcp && is_same_netns(BPF_CORE_READ((const struct sock_common*)tcp, skc_net.net), netns_inode,
+                                netns_cookie);
 }
 
 static __always_inline struct connection* add_connection(struct __sk_buff* skb, __u64 cookie) {
@@ -197,7 +202,7 @@ SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(postgres_socket_closed, const struct sock* sk, int old_state, int new_state) {
     __u64 cookie;
 
-    if (new_state != BPF_TCP_CLOSE)
+    if (!is_in_force() || new_state != BPF_TCP_CLOSE)
         return 0;
     cookie = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
     bpf_map_delete_elem(&connections, &cookie);

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/*
- * The network namespace that programs of tracepoints and functions watch, which see all of them. The kernel
- * gives a namespace's inode to another one as soon as it is gone; its cookie never.
- */
+/* The network namespace that programs of tracepoints and functions watch, which see all of them. */
 #ifndef PANGOLIN_BPF_WATCHED_NETNS_BPF_H
 #define PANGOLIN_BPF_WATCHED_NETNS_BPF_H
 
@@ -13,9 +10,9 @@
 #include <bpf/bpf_helpers.h>
 
 #include "bpf/kernel_types.bpf.h"
+#include "bpf/same_netns.bpf.h"
 
 const volatile __u32 netns_inode = 0;
-/* 0 where userspace cannot tell it (before Linux 5.14). */
 const volatile __u64 netns_cookie = 0;
 
 enum { NETNS_OF_ANOTHER = 0xffffffff };
@@ -24,8 +21,7 @@ enum { NETNS_OF_ANOTHER = 0xffffffff };
 static __always_inline __u32 netns_number(const struct net* net) {
     __u32 inode = BPF_CORE_READ(net, ns.inum);
 
-    if (inode == netns_inode && netns_cookie && bpf_core_field_exists(net->net_cookie) &&
-        BPF_CORE_READ(net, net_cookie) != netns_cookie)
+    if (inode == netns_inode && !is_same_netns(net, netns_inode, netns_cookie))
         return NETNS_OF_ANOTHER;
     return inode;
 }

@@ -20,9 +20,8 @@
 #include "userspace/access_log/access_log_monitor.h"
 #include "userspace/accounts/account_monitor.h"
 #include "userspace/certificates/certificate_monitor.h"
+#include "userspace/host/database_monitor.h"
 #include "userspace/host/host_monitor.h"
-#include "userspace/host/postgres_monitor.h"
-#include "userspace/host/sqlite_monitor.h"
 #include "userspace/metadata/postgres_options.h"
 
 namespace pangolin {
@@ -61,28 +60,26 @@ std::uint16_t postgres_port(const Configuration& configuration) {
                                              : parse_number<std::uint16_t>(port->second).value_or(usual);
 }
 
+PangolinDatabase pangolin_database(const Configuration& configuration) {
+    if (configuration.metadata.kind == MetadataKind::sqlite)
+        return SqliteDatabase{configuration.metadata.sqlite};
+    if (configuration.metadata.kind == MetadataKind::postgres)
+        return PostgresDatabase{postgres_port(configuration)};
+    return {};
+}
+
 void watch_processes(const Configuration& configuration, CollectorOptions& options) {
-    std::shared_ptr<SqliteMonitor> sqlite;
-    if (configuration.metadata.kind == MetadataKind::sqlite) {
-        sqlite = std::make_shared<SqliteMonitor>(configuration.metadata.sqlite);
-        options.parts.push_back(sqlite);
-    }
-    std::shared_ptr<PostgresMonitor> postgres;
-    if (configuration.metadata.kind == MetadataKind::postgres) {
-        postgres = std::make_shared<PostgresMonitor>(postgres_port(configuration));
-        options.parts.push_back(postgres);
-    }
     const auto finder = std::make_shared<PangolinProcessFinder>(pangolin_ports(configuration.pangolin));
+    const auto database = std::make_shared<DatabaseMonitor>(pangolin_database(configuration),
+                                                            [finder] { return finder->find(); });
     options.http.pangolin = finder;
-    options.parts.push_back(std::make_shared<HostMonitor>([finder, sqlite, postgres] {
+    options.parts.push_back(database);
+    options.parts.push_back(std::make_shared<HostMonitor>([finder, database] {
         std::optional<ProcessIdentity> identity;
         const auto found = finder->find();
         if (found)
             identity = {found->pid, found->start_time};
-        if (sqlite)
-            sqlite->follow(identity);
-        if (postgres)
-            postgres->follow(found);
+        database->follow(found);
         return identity;
     }));
 }

@@ -6,12 +6,14 @@
 #include <sys/statfs.h>
 #include <sys/sysmacros.h>
 
+#include <array>
 #include <cerrno>
-#include <vector>
 
 #include "database_wait.skel.h"
 #include "loader/bpf_error.h"
+#include "loader/bpf_map.h"
 #include "loader/kernel_btf.h"
+#include "loader/pinned_maps.h"
 
 namespace pangolin {
 namespace {
@@ -26,6 +28,24 @@ void store(Value& place, Value value) {
     __atomic_store_n(&place, value, __ATOMIC_RELAXED);
 }
 
+// Waits of a program that is gone have no end.
+template <class Value>
+void clear_threads(const bpf_map* map) {
+    for (const auto& [thread, value] : read_hash<__u32, Value>(bpf_map__fd(map)))
+        bpf_map_delete_elem(bpf_map__fd(map), &thread);
+}
+
+Result<void> require_tracepoints() {
+    const auto kernel = KernelBtf::load();
+    if (!kernel)
+        return std::unexpected(kernel.error());
+    for (const char* tracepoint : {"posix_lock_inode", "ext4_sync_file_enter", "ext4_sync_file_exit"})
+        if (kernel->tracepoint_arguments(tracepoint) == 0)
+            return failure(std::string("this kernel has no tracepoint ") + tracepoint,
+                           "The time that Pangolin waits for its database is not published.", ENOENT);
+    return {};
+}
+
 }  // namespace
 
 void DatabaseWaitProgram::SkeletonDeleter::operator()(database_wait_bpf* skeleton) const {
@@ -36,47 +56,60 @@ DatabaseWaitProgram::DatabaseWaitProgram(DatabaseWaitProgram&&) noexcept = defau
 DatabaseWaitProgram& DatabaseWaitProgram::operator=(DatabaseWaitProgram&&) noexcept = default;
 DatabaseWaitProgram::~DatabaseWaitProgram() = default;
 
-Result<DatabaseWaitProgram> DatabaseWaitProgram::attach() {
+Result<DatabaseWaitProgram> DatabaseWaitProgram::load(const std::optional<KeptPins>& pins) {
     collect_libbpf_messages();
-    const auto kernel = KernelBtf::load();
-    if (!kernel)
-        return std::unexpected(kernel.error());
-    for (const char* tracepoint : {"posix_lock_inode", "ext4_sync_file_enter", "ext4_sync_file_exit"})
-        if (kernel->tracepoint_arguments(tracepoint) == 0)
-            return failure(std::string("this kernel has no tracepoint ") + tracepoint,
-                           "The time that Pangolin waits for its database is not published.", ENOENT);
+    if (auto possible = require_tracepoints(); !possible)
+        return std::unexpected(possible.error());
     DatabaseWaitProgram program;
-    program.skeleton_.reset(database_wait_bpf__open_and_load());
+    program.skeleton_.reset(database_wait_bpf__open());
     if (!program.skeleton_)
-        return bpf_failure(errno, "cannot load the database BPF program");
-    if (const int error = database_wait_bpf__attach(program.skeleton_.get()); error != 0)
-        return bpf_failure(-error, "cannot attach the database BPF program");
+        return bpf_failure(errno, "cannot open the database BPF object");
+    database_wait_bpf& skeleton = *program.skeleton_;
+    auto takeover = Takeover::prepare(skeleton.obj, skeleton.maps.program_gate, pins);
+    if (!takeover)
+        return std::unexpected(takeover.error());
+    program.takeover_ = std::move(*takeover);
+    skeleton.rodata->generation = program.takeover_.generation();
+    if (const int error = database_wait_bpf__load(&skeleton); error != 0)
+        return bpf_failure(-error, "cannot load the database BPF program");
+    if (auto pinned = program.takeover_.pin_maps(); !pinned)
+        return std::unexpected(pinned.error());
     return program;
 }
 
-void DatabaseWaitProgram::watch(pid_t process, dev_t device, ino_t inode) {
+Result<void> DatabaseWaitProgram::start() {
+    if (auto attached = takeover_.attach_tracing(); !attached)
+        return attached;
+    return takeover_.open();
+}
+
+void DatabaseWaitProgram::watch(pid_t process, std::uint64_t start_time, dev_t device, ino_t inode) {
     auto& data = *skeleton_->bss;
+    const auto number = static_cast<__u32>(process);
+    const bool same_process = data.process == number && data.process_start == start_time;
+    // While it is none, no event is seen: who waits now may be granted his lock then.
+    if (same_process && data.database_device == kernel_device(device) && data.database_inode == inode)
+        return;
     store<__u32>(data.process, 0);
+    if (!same_process) {
+        clear_threads<std::array<__u64, 2>>(skeleton_->maps.lock_waits);
+        clear_threads<__u64>(skeleton_->maps.sync_begins);
+    }
+    store<__u64>(data.process_start, start_time);
     store<__u32>(data.database_device, kernel_device(device));
     store<__u64>(data.database_inode, inode);
-    store<__u32>(data.process, static_cast<__u32>(process));
+    store<__u32>(data.process, number);
 }
 
 database_wait DatabaseWaitProgram::read() const {
-    const auto processors = static_cast<std::size_t>(libbpf_num_possible_cpus());
-    std::vector<database_wait> values(processors);
-    const __u32 first = 0;
-    database_wait sum{};
-    if (bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.waits), &first, values.data()) != 0)
-        return sum;
-    for (const database_wait& value : values) {
-        sum.lock_ns += value.lock_ns;
-        sum.locks += value.locks;
-        sum.sync_ns += value.sync_ns;
-        sum.syncs += value.syncs;
-        sum.lost += value.lost;
-    }
-    return sum;
+    return read_per_cpu_sums<database_wait>(bpf_map__fd(skeleton_->maps.waits), 0);
+}
+
+std::optional<database_wait> read_last_database_wait(const PinFolder& pins) {
+    const UniqueFd waits = open_pinned_map(pins, "waits", sizeof(std::uint32_t), sizeof(database_wait));
+    if (!waits)
+        return {};
+    return read_per_cpu_sums<database_wait>(waits.get(), 0);
 }
 
 bool can_time_syncs(const std::string& path) {

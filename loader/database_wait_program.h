@@ -3,30 +3,39 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "bpf/shared/database_wait.h"
 #include "loader/base/error.h"
+#include "loader/takeover.h"
 
 struct database_wait_bpf;
 
 namespace pangolin {
 
-// Detaches at its end. Not thread-safe.
+// Detaches at its end, but what is pinned. Not thread-safe.
 class DatabaseWaitProgram {
   public:
-    // Needs file locks' tracepoint and ext4's (built into the kernel), and nothing is watched yet.
-    static Result<DatabaseWaitProgram> attach();
+    // start() comes next. Needs file locks' tracepoint and ext4's (built into the kernel). Nothing is watched
+    // yet, but what the programs watch that these replace. See Takeover::prepare().
+    static Result<DatabaseWaitProgram> load(const std::optional<KeptPins>& pins);
     DatabaseWaitProgram(DatabaseWaitProgram&&) noexcept;
     DatabaseWaitProgram& operator=(DatabaseWaitProgram&&) noexcept;
     ~DatabaseWaitProgram();
 
-    // From now on it is `process` (in the first pid namespace; 0 for none) with the database `device`,
-    // `inode`, as stat() gives them. Counts go on.
-    void watch(pid_t process, dev_t device, ino_t inode);
-    // The sums over its life.
+    // Attaches, in the place of the programs of before.
+    Result<void> start();
+
+    // From now on it is `process` (in the first pid namespace; 0 for none), which started at `start_time` (as
+    // process_start_time() tells it), with the database `device`, `inode`, as stat() gives them. Counts go
+    // on, and so do waits when it is the same.
+    void watch(pid_t process, std::uint64_t start_time, dev_t device, ino_t inode);
+    // The sums over the life of its maps; all 0 when they cannot be read.
     database_wait read() const;
+    std::size_t attachments() const { return takeover_.attachments(); }
 
   private:
     struct SkeletonDeleter {
@@ -35,7 +44,11 @@ class DatabaseWaitProgram {
     DatabaseWaitProgram() = default;
 
     std::unique_ptr<database_wait_bpf, SkeletonDeleter> skeleton_;
+    Takeover takeover_;
 };
+
+// Of maps that are pinned there; none when there are none.
+std::optional<database_wait> read_last_database_wait(const PinFolder& pins);
 
 // Whether the time in fsync() can be told for files there: not for others than ext4.
 bool can_time_syncs(const std::string& path);

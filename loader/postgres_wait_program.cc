@@ -2,77 +2,115 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <fcntl.h>
+#include <linux/netlink.h>
 
 #include <cerrno>
 
-#include "loader/base/unique_fd.h"
 #include "loader/bpf_error.h"
+#include "loader/bpf_map.h"
+#include "loader/netlink.h"
+#include "loader/pinned_maps.h"
 #include "postgres_wait.skel.h"
 
 namespace pangolin {
+namespace {
+
+Result<std::uint64_t> cookie_of(const NetworkNamespace& netns) {
+    std::uint64_t cookie = 0;
+    auto entered = run_in_network_namespace(netns, [&]() -> Result<void> {
+        const auto socket = NetlinkSocket::open(NETLINK_ROUTE);
+        if (!socket)
+            return std::unexpected(socket.error());
+        cookie = socket->netns_cookie();
+        return {};
+    });
+    if (!entered)
+        return std::unexpected(entered.error());
+    return cookie;
+}
+
+template <class Value>
+void store(Value& place, Value value) {
+    __atomic_store_n(&place, value, __ATOMIC_RELAXED);
+}
+
+}  // namespace
 
 void PostgresWaitProgram::SkeletonDeleter::operator()(postgres_wait_bpf* skeleton) const {
     postgres_wait_bpf__destroy(skeleton);
-}
-
-void PostgresWaitProgram::LinkDeleter::operator()(bpf_link* link) const {
-    bpf_link__destroy(link);
 }
 
 PostgresWaitProgram::PostgresWaitProgram(PostgresWaitProgram&&) noexcept = default;
 PostgresWaitProgram& PostgresWaitProgram::operator=(PostgresWaitProgram&&) noexcept = default;
 PostgresWaitProgram::~PostgresWaitProgram() = default;
 
-Result<PostgresWaitProgram> PostgresWaitProgram::load() {
+Result<PostgresWaitProgram> PostgresWaitProgram::load(const std::optional<KeptPins>& pins) {
     collect_libbpf_messages();
     PostgresWaitProgram program;
-    program.skeleton_.reset(postgres_wait_bpf__open_and_load());
+    program.skeleton_.reset(postgres_wait_bpf__open());
     if (!program.skeleton_)
-        return bpf_failure(errno, "cannot load the PostgreSQL BPF programs");
+        return bpf_failure(errno, "cannot open the PostgreSQL BPF object");
+    postgres_wait_bpf& skeleton = *program.skeleton_;
+    auto takeover = Takeover::prepare(skeleton.obj, skeleton.maps.program_gate, pins);
+    if (!takeover)
+        return std::unexpected(takeover.error());
+    program.takeover_ = std::move(*takeover);
+    skeleton.rodata->generation = program.takeover_.generation();
+    if (const int error = postgres_wait_bpf__load(&skeleton); error != 0)
+        return bpf_failure(-error, "cannot load the PostgreSQL BPF programs");
+    if (auto pinned = program.takeover_.pin_maps(); !pinned)
+        return std::unexpected(pinned.error());
     return program;
 }
 
-Result<void> PostgresWaitProgram::watch(std::uint64_t netns_inode, std::uint16_t port,
+Result<void> PostgresWaitProgram::start() {
+    // First the end of connections, so that none stays for ever.
+    if (auto attached = takeover_.attach_tracing(); !attached)
+        return attached;
+    if (auto opened = takeover_.open(); !opened)
+        return opened;
+    started_ = true;
+    return attach_to_cgroup();
+}
+
+Result<void> PostgresWaitProgram::attach_to_cgroup() {
+    if (!started_ || cgroup_.empty())
+        return {};
+    return takeover_.attach_to_cgroups({skeleton_->progs.postgres_egress, skeleton_->progs.postgres_ingress},
+                                       {cgroup_});
+}
+
+Result<void> PostgresWaitProgram::watch(const NetworkNamespace& netns, std::uint16_t port,
                                         const std::string& cgroup) {
+    const auto cookie = cookie_of(netns);
+    if (!cookie)
+        return std::unexpected(cookie.error());
     auto& data = *skeleton_->bss;
-    __atomic_store_n(&data.server_port, 0U, __ATOMIC_RELAXED);
-    __atomic_store_n(&data.netns_inode, static_cast<__u32>(netns_inode), __ATOMIC_RELAXED);
-    if (cgroup != cgroup_ || links_.empty()) {
-        links_.clear();
-        const UniqueFd folder(::open(cgroup.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-        if (!folder)
-            return system_failure(errno, "cannot open " + cgroup);
-        // First the end of connections, so that none stays for ever.
-        links_.emplace_back(bpf_program__attach(skeleton_->progs.postgres_socket_closed));
-        for (bpf_program* const program :
-             {skeleton_->progs.postgres_egress, skeleton_->progs.postgres_ingress})
-            if (links_.back())
-                links_.emplace_back(bpf_program__attach_cgroup(program, folder.get()));
-        if (!links_.back()) {
-            const int error = errno;
-            links_.clear();
-            return bpf_failure(error, "cannot look at the packets of sockets in " + cgroup);
-        }
-        cgroup_ = cgroup;
+    const auto inode = static_cast<__u32>(netns.id.inode);
+    const bool is_same =
+        data.netns_inode == inode && data.netns_cookie == *cookie && data.server_port == port;
+    // While it is none, no packet is seen: who waits now may get his answer then.
+    if (!is_same) {
+        store<__u32>(data.server_port, 0);
+        store<__u32>(data.netns_inode, inode);
+        store<__u64>(data.netns_cookie, *cookie);
     }
-    __atomic_store_n(&data.server_port, __u32{port}, __ATOMIC_RELAXED);
-    return {};
+    cgroup_ = cgroup;
+    auto attached = attach_to_cgroup();
+    if (attached)
+        store<__u32>(data.server_port, port);
+    return attached;
 }
 
 postgres_wait PostgresWaitProgram::read() const {
-    std::vector<postgres_wait> values(static_cast<std::size_t>(libbpf_num_possible_cpus()));
-    const __u32 first = 0;
-    postgres_wait sum{};
-    if (bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.waits), &first, values.data()) != 0)
-        return sum;
-    for (const postgres_wait& value : values) {
-        sum.wait_ns += value.wait_ns;
-        sum.waits += value.waits;
-        sum.encrypted += value.encrypted;
-        sum.lost += value.lost;
-    }
-    return sum;
+    return read_per_cpu_sums<postgres_wait>(bpf_map__fd(skeleton_->maps.waits), 0);
+}
+
+std::optional<postgres_wait> read_last_postgres_wait(const PinFolder& pins) {
+    const UniqueFd waits = open_pinned_map(pins, "waits", sizeof(std::uint32_t), sizeof(postgres_wait));
+    if (!waits)
+        return {};
+    return read_per_cpu_sums<postgres_wait>(waits.get(), 0);
 }
 
 }  // namespace pangolin

@@ -110,6 +110,8 @@ void Collector::start() {
         // Scrapes come already. The programs for sockets take longest to load: traffic is counted before.
         const std::lock_guard lock(mutex_);
         attach_sockets();
+        for (const auto& part : options_.parts)
+            part->attach(keeping());
         poll(PollScope::between_scrapes);
     }
     for (const auto& part : options_.parts)

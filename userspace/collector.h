@@ -123,6 +123,8 @@ class Collector {
     // Of monitors that have ended, until that is written down.
     std::vector<TrafficProgram> ended_programs_;
     bool pins_looked_through_ = false;
+    // See MonitorKeeping.
+    bool resumes_ = false;
     // Of the control plane before, until its programs are attached, and for good where they cannot be.
     std::vector<std::uint8_t> kept_control_plane_;
     // Interfaces were looked for, successfully.

@@ -33,7 +33,8 @@ MonitorKeeping Collector::keeping() {
     if (!options_.persistence)
         return {};
     return {.pins = options_.persistence->pins(),
-            .write_state = [this] { write_state(WriteReason::change); }};
+            .write_state = [this] { write_state(WriteReason::change); },
+            .resumes = resumes_};
 }
 
 void Collector::restore() {
@@ -78,14 +79,15 @@ void Collector::restore() {
     if (boot != boot_id())
         return;
     options_.persistence->leave(pin_root);
-    if (options_.persistence->pins_understood())
+    resumes_ = options_.persistence->pins_understood();
+    if (resumes_)
         sockets_.restore(sockets, ledger_);
     for (const InterfaceState& state : interfaces) {
         for (const PeerState& peer : state.peers) {
             if (peer.reported)
                 ledger_.sites.keep_reading(peer.key, peer.reading);
         }
-        if (!options_.persistence->pins_understood() || state.pins.empty())
+        if (!resumes_ || state.pins.empty())
             continue;
         auto monitor = InterfaceMonitor::restore(state, options_.limits, keeping(), ledger_);
         if (monitor) {

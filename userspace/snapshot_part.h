@@ -4,6 +4,7 @@
 #include <memory>
 #include <string_view>
 
+#include "userspace/keeping.h"
 #include "userspace/metadata/site_directory.h"
 #include "userspace/snapshot.h"
 #include "userspace/state/archive.h"
@@ -18,6 +19,9 @@ class SnapshotPart {
     SnapshotPart& operator=(const SnapshotPart&) = delete;
     // Ends what start() began.
     virtual ~SnapshotPart() = default;
+    // Attaches programs that count on after the end of this process, as far as `keeping` says so. Called
+    // once, between restore() and start(), while nothing else of the part is called but save() by `keeping`.
+    virtual void attach(const MonitorKeeping& keeping) { static_cast<void>(keeping); }
     // Looks once and starts threads, if it has any. Called once.
     virtual void start() = 0;
     // The directory that holds from now on; before start() and after it. From the thread that reads it.

@@ -8,6 +8,7 @@
 #include "userspace/state/peer_statistics_state.h"
 #include "userspace/state/socket_state.h"
 #include "userspace/state/state_file.h"
+#include "userspace/state/wait_state.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     using namespace pangolin;
@@ -27,6 +28,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         again(sockets);
         HealthState health;
         once_more(health);
+        ArchiveReader part = whole;
+        std::string name;
+        WaitState waits;
+        part(name, waits);
         ArchiveReader last = whole;
         PeerStatisticsState statistics;
         last(statistics);

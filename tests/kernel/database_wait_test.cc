@@ -14,6 +14,8 @@
 #include <thread>
 
 #include "loader/base/unique_fd.h"
+#include "loader/pin_root.h"
+#include "loader/process_table.h"
 #include "tests/support/pangolin_database.h"
 #include "tests/support/privileges.h"
 #include "tests/support/scratch_folder.h"
@@ -32,17 +34,25 @@ class DatabaseWait : public testing::Test {
   protected:
     void SetUp() override {
         PANGOLIN_REQUIRE_ROOT();
-        auto attached = DatabaseWaitProgram::attach();
-        ASSERT_TRUE(attached) << attached.error().message();
-        program.emplace(std::move(*attached));
+        ASSERT_NO_FATAL_FAILURE(load({}));
         path = folder.path("db.sqlite");
         DatabaseWriter(path).must("CREATE TABLE t (x)");
         watch(::getpid());
     }
-    void watch(pid_t process) {
+    // In the place of what is pinned there, while the one before still is in its process.
+    void load(const std::optional<KeptPins>& pins) {
+        auto loaded = DatabaseWaitProgram::load(pins);
+        ASSERT_TRUE(loaded) << loaded.error().message();
+        const auto started = loaded->start();
+        ASSERT_TRUE(started) << started.error().message();
+        EXPECT_EQ(loaded->attachments(), 3U);
+        program.emplace(std::move(*loaded));
+    }
+    void watch(pid_t process) { watch(process, process_start_time(process).value_or(0)); }
+    void watch(pid_t process, std::uint64_t start_time) {
         struct stat status{};
         ASSERT_EQ(::stat(path.c_str(), &status), 0);
-        program->watch(process, status.st_dev, status.st_ino);
+        program->watch(process, start_time, status.st_dev, status.st_ino);
     }
     // A process that has the database locked for `time` from now.
     pid_t lock_elsewhere(milliseconds time) const {
@@ -124,6 +134,88 @@ TEST_F(DatabaseWait, OtherProcessesAndFilesAreNotCounted) {
     watch(::getpid());
     wait_once();
     EXPECT_GE(program->read().locks, 1U);
+}
+
+// Who has its number, and did not start when it did.
+TEST_F(DatabaseWait, ALaterProcessWithTheNumberIsNotCounted) {
+    watch(::getpid(), *process_start_time(::getpid()) + 1);
+    DatabaseWriter writer(path);
+    writer.must("PRAGMA busy_timeout=5000");
+    const pid_t other = lock_elsewhere(milliseconds(150));
+    writer.must("INSERT INTO t VALUES (1)");
+    ::waitpid(other, nullptr, 0);
+    EXPECT_EQ(program->read().locks, 0U);
+    EXPECT_EQ(program->read().syncs, 0U);
+}
+
+// Pinned for as long as the test runs.
+class DatabaseWaitOfSeveral : public DatabaseWait {
+  protected:
+    void SetUp() override {
+        PANGOLIN_REQUIRE_ROOT();
+        auto opened = PinRoot::open(pin_dir);
+        ASSERT_TRUE(opened) << opened.error().message();
+        root.emplace(std::move(*opened));
+        DatabaseWait::SetUp();
+        load_next();
+        watch(::getpid());
+    }
+    void TearDown() override {
+        program.reset();
+        root.reset();
+        if (::geteuid() == 0) {
+            EXPECT_TRUE(detach_all(pin_dir));
+        }
+    }
+    void load_next() {
+        ASSERT_NO_FATAL_FAILURE(load(root->kept("waits", written)));
+        written = std::string(pin_layout) + "/waits/1";
+    }
+    double wait(milliseconds time) {
+        DatabaseWriter writer(path);
+        writer.must("PRAGMA busy_timeout=5000");
+        const pid_t other = lock_elsewhere(time);
+        const auto begin = Clock::now();
+        writer.must("INSERT INTO t VALUES (1)");
+        const double waited = milliseconds_since(begin);
+        ::waitpid(other, nullptr, 0);
+        return waited;
+    }
+    double all_milliseconds() const {
+        const database_wait sum = program->read();
+        return static_cast<double>(sum.lock_ns + sum.sync_ns) / 1e6;
+    }
+
+    const std::string pin_dir = "/sys/fs/bpf/pangolin_exporter_test-waits-" + std::to_string(::getpid());
+    std::optional<PinRoot> root;
+    std::string written;
+};
+
+TEST_F(DatabaseWaitOfSeveral, CountsOnWhileNobodyIsThere) {
+    double waited = wait(milliseconds(200));
+    program.reset();
+    waited += wait(milliseconds(300));
+    load_next();
+    // Nobody said what is to be watched.
+    waited += wait(milliseconds(200));
+    EXPECT_GT(waited, 600);
+    EXPECT_LE(all_milliseconds(), waited);
+    EXPECT_GT(all_milliseconds(), 0.8 * waited);
+}
+
+TEST_F(DatabaseWaitOfSeveral, AWaitMayLastOverATakeover) {
+    std::jthread takes_over([&] {
+        for (int i = 0; i < 3; ++i) {
+            std::this_thread::sleep_for(milliseconds(100));
+            load_next();
+        }
+    });
+    const double waited = wait(milliseconds(1000));
+    takes_over.join();
+    EXPECT_EQ(program->read().lost, 0U);
+    EXPECT_GT(waited, 900);
+    EXPECT_LE(all_milliseconds(), waited);
+    EXPECT_GT(all_milliseconds(), 0.8 * waited);
 }
 
 TEST_F(DatabaseWait, TimesFsyncs) {

@@ -3,15 +3,18 @@
 
 #include <gtest/gtest.h>
 #include <libpq-fe.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include <chrono>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
 #include <thread>
 
 #include "loader/cgroup.h"
+#include "loader/pin_root.h"
+#include "tests/support/namespace_child.h"
 #include "tests/support/postgres_server.h"
 #include "tests/support/privileges.h"
 
@@ -22,9 +25,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::uint16_t port = 54329;
 
-std::uint64_t own_netns() {
-    struct stat status{};
-    return ::stat("/proc/self/ns/net", &status) == 0 ? status.st_ino : 0;
+NetworkNamespace own_netns() {
+    return {.id = network_namespace_of(::getpid()).value(), .path = "/proc/self/ns/net", .name = "own"};
 }
 
 class Connection {
@@ -73,12 +75,18 @@ class PostgresWait : public testing::Test {
             GTEST_SKIP() << "needs PostgreSQL";
         const auto root = find_cgroup_root();
         ASSERT_TRUE(root) << root.error().message();
-        auto loaded = PostgresWaitProgram::load();
-        ASSERT_TRUE(loaded) << loaded.error().message();
-        program.emplace(std::move(*loaded));
+        ASSERT_NO_FATAL_FAILURE(load({}));
         const auto watched = program->watch(own_netns(), port, *root);
         ASSERT_TRUE(watched) << watched.error().message();
         EXPECT_EQ(program->attachments(), 3U);
+    }
+    // In the place of what is pinned there, while the one before still is in its process.
+    void load(const std::optional<KeptPins>& pins) {
+        auto loaded = PostgresWaitProgram::load(pins);
+        ASSERT_TRUE(loaded) << loaded.error().message();
+        const auto started = loaded->start();
+        ASSERT_TRUE(started) << started.error().message();
+        program.emplace(std::move(*loaded));
     }
     double seconds() const { return static_cast<double>(program->read().wait_ns) / 1e9; }
 
@@ -144,7 +152,9 @@ TEST_F(PostgresWait, AnswersOfAnySizeEndOnce) {
 TEST_F(PostgresWait, OthersAreNotTimed) {
     const auto root = find_cgroup_root();
     // Of another namespace.
-    ASSERT_TRUE(program->watch(own_netns() + 1, port, *root));
+    const NamespaceChild other;
+    ASSERT_TRUE(other.running());
+    ASSERT_TRUE(program->watch(other.netns(), port, *root));
     Connection elsewhere;
     elsewhere.run("SELECT 1");
     EXPECT_EQ(program->read().waits, 0U);
@@ -157,6 +167,88 @@ TEST_F(PostgresWait, OthersAreNotTimed) {
     const double waited = elsewhere.run("SELECT pg_sleep(0.1)");
     EXPECT_EQ(program->read().waits, 1U);
     EXPECT_NEAR(seconds(), waited, slack);
+}
+
+TEST_F(PostgresWait, MovesToAnotherControlGroup) {
+    const std::string group = *find_cgroup_root() + "/pangolin_exporter_test-" + std::to_string(::getpid());
+    std::filesystem::create_directory(group);
+    // Nobody is in it.
+    ASSERT_TRUE(program->watch(own_netns(), port, group));
+    EXPECT_EQ(program->attachments(), 3U);
+    Connection connection;
+    connection.run("SELECT 1");
+    EXPECT_EQ(program->read().waits, 0U);
+    std::filesystem::remove(group);
+    EXPECT_FALSE(program->watch(own_netns(), port, group + "/none"));
+    ASSERT_TRUE(program->watch(own_netns(), port, *find_cgroup_root()));
+    EXPECT_EQ(program->attachments(), 3U);
+    connection.run("SELECT 1");
+    EXPECT_EQ(program->read().waits, 1U);
+}
+
+// Pinned for as long as the test runs.
+class PostgresWaitOfSeveral : public PostgresWait {
+  protected:
+    void SetUp() override {
+        PostgresWait::SetUp();
+        if (!program)
+            return;
+        auto opened = PinRoot::open(pin_dir);
+        ASSERT_TRUE(opened) << opened.error().message();
+        root.emplace(std::move(*opened));
+        load_next();
+        ASSERT_TRUE(program->watch(own_netns(), port, *find_cgroup_root()));
+    }
+    void TearDown() override {
+        program.reset();
+        root.reset();
+        if (::geteuid() == 0) {
+            EXPECT_TRUE(detach_all(pin_dir));
+        }
+    }
+    void load_next() {
+        ASSERT_NO_FATAL_FAILURE(load(root->kept("waits", written)));
+        written = std::string(pin_layout) + "/waits/1";
+    }
+
+    const std::string pin_dir = "/sys/fs/bpf/pangolin_exporter_test-waits-" + std::to_string(::getpid());
+    std::optional<PinRoot> root;
+    std::string written;
+};
+
+TEST_F(PostgresWaitOfSeveral, CountsOnWhileNobodyIsThere) {
+    Connection connection;
+    const double before = seconds();
+    double waited = connection.run("SELECT pg_sleep(0.1)");
+    program.reset();
+    waited += connection.run("SELECT pg_sleep(0.3)");
+    load_next();
+    // Nobody said what is to be watched.
+    waited += connection.run("SELECT pg_sleep(0.1)");
+    EXPECT_EQ(program->read().waits, 4U);
+    EXPECT_NEAR(seconds() - before, waited, slack);
+    // In the place of the programs of before, and not beside them.
+    ASSERT_TRUE(program->watch(own_netns(), port, *find_cgroup_root()));
+    EXPECT_EQ(program->attachments(), 3U);
+    waited += connection.run("SELECT pg_sleep(0.1)");
+    EXPECT_EQ(program->read().waits, 5U);
+    EXPECT_NEAR(seconds() - before, waited, slack);
+}
+
+TEST_F(PostgresWaitOfSeveral, AWaitMayLastOverATakeover) {
+    Connection connection;
+    const double before = seconds();
+    std::jthread takes_over([&] {
+        for (int i = 0; i < 3; ++i) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(200));
+            load_next();
+            EXPECT_TRUE(program->watch(own_netns(), port, *find_cgroup_root()));
+        }
+    });
+    const double waited = connection.run("SELECT pg_sleep(1.5)");
+    takes_over.join();
+    EXPECT_EQ(program->read().waits, 2U);
+    EXPECT_NEAR(seconds() - before, waited, slack);
 }
 
 TEST_F(PostgresWait, WhatIsEncryptedIsCountedAndNotTimed) {

@@ -1,4 +1,4 @@
-#include "userspace/host/sqlite_monitor.h"
+#include "userspace/host/sqlite_connections.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
