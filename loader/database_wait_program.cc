@@ -48,10 +48,6 @@ Result<void> require_tracepoints() {
 
 }  // namespace
 
-void DatabaseWaitProgram::SkeletonDeleter::operator()(database_wait_bpf* skeleton) const {
-    database_wait_bpf__destroy(skeleton);
-}
-
 DatabaseWaitProgram::DatabaseWaitProgram(DatabaseWaitProgram&&) noexcept = default;
 DatabaseWaitProgram& DatabaseWaitProgram::operator=(DatabaseWaitProgram&&) noexcept = default;
 DatabaseWaitProgram::~DatabaseWaitProgram() = default;
@@ -64,16 +60,10 @@ Result<DatabaseWaitProgram> DatabaseWaitProgram::load(const std::optional<KeptPi
     program.skeleton_.reset(database_wait_bpf__open());
     if (!program.skeleton_)
         return bpf_failure(errno, "cannot open the database BPF object");
-    database_wait_bpf& skeleton = *program.skeleton_;
-    auto takeover = Takeover::prepare(skeleton.obj, skeleton.maps.program_gate, pins);
+    auto takeover = load_taking_over(*program.skeleton_, pins, "the database BPF program");
     if (!takeover)
         return std::unexpected(takeover.error());
     program.takeover_ = std::move(*takeover);
-    skeleton.rodata->generation = program.takeover_.generation();
-    if (const int error = database_wait_bpf__load(&skeleton); error != 0)
-        return bpf_failure(-error, "cannot load the database BPF program");
-    if (auto pinned = program.takeover_.pin_maps(); !pinned)
-        return std::unexpected(pinned.error());
     return program;
 }
 

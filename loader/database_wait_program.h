@@ -4,12 +4,12 @@
 #include <sys/types.h>
 
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string>
 
 #include "bpf/shared/database_wait.h"
 #include "loader/base/error.h"
+#include "loader/bpf_handles.h"
 #include "loader/takeover.h"
 
 struct database_wait_bpf;
@@ -38,12 +38,9 @@ class DatabaseWaitProgram {
     std::size_t attachments() const { return takeover_.attachments(); }
 
   private:
-    struct SkeletonDeleter {
-        void operator()(database_wait_bpf* skeleton) const;
-    };
     DatabaseWaitProgram() = default;
 
-    std::unique_ptr<database_wait_bpf, SkeletonDeleter> skeleton_;
+    BpfSkeleton<database_wait_bpf> skeleton_;
     Takeover takeover_;
 };
 

@@ -36,10 +36,6 @@ void store(Value& place, Value value) {
 
 }  // namespace
 
-void PostgresWaitProgram::SkeletonDeleter::operator()(postgres_wait_bpf* skeleton) const {
-    postgres_wait_bpf__destroy(skeleton);
-}
-
 PostgresWaitProgram::PostgresWaitProgram(PostgresWaitProgram&&) noexcept = default;
 PostgresWaitProgram& PostgresWaitProgram::operator=(PostgresWaitProgram&&) noexcept = default;
 PostgresWaitProgram::~PostgresWaitProgram() = default;
@@ -50,16 +46,10 @@ Result<PostgresWaitProgram> PostgresWaitProgram::load(const std::optional<KeptPi
     program.skeleton_.reset(postgres_wait_bpf__open());
     if (!program.skeleton_)
         return bpf_failure(errno, "cannot open the PostgreSQL BPF object");
-    postgres_wait_bpf& skeleton = *program.skeleton_;
-    auto takeover = Takeover::prepare(skeleton.obj, skeleton.maps.program_gate, pins);
+    auto takeover = load_taking_over(*program.skeleton_, pins, "the PostgreSQL BPF programs");
     if (!takeover)
         return std::unexpected(takeover.error());
     program.takeover_ = std::move(*takeover);
-    skeleton.rodata->generation = program.takeover_.generation();
-    if (const int error = postgres_wait_bpf__load(&skeleton); error != 0)
-        return bpf_failure(-error, "cannot load the PostgreSQL BPF programs");
-    if (auto pinned = program.takeover_.pin_maps(); !pinned)
-        return std::unexpected(pinned.error());
     return program;
 }
 

@@ -3,12 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string>
 
 #include "bpf/shared/postgres_wait.h"
 #include "loader/base/error.h"
+#include "loader/bpf_handles.h"
 #include "loader/network_namespace.h"
 #include "loader/takeover.h"
 
@@ -39,14 +39,11 @@ class PostgresWaitProgram {
     std::size_t attachments() const { return takeover_.attachments(); }
 
   private:
-    struct SkeletonDeleter {
-        void operator()(postgres_wait_bpf* skeleton) const;
-    };
     PostgresWaitProgram() = default;
 
     Result<void> attach_to_cgroup();
 
-    std::unique_ptr<postgres_wait_bpf, SkeletonDeleter> skeleton_;
+    BpfSkeleton<postgres_wait_bpf> skeleton_;
     Takeover takeover_;
     bool started_ = false;
     // Empty: nothing is watched.
