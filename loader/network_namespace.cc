@@ -18,6 +18,7 @@
 
 #include "loader/base/number.h"
 #include "loader/files.h"
+#include "loader/process_access.h"
 #include "loader/process_table.h"
 
 namespace pangolin {
@@ -26,26 +27,31 @@ namespace {
 constexpr std::array mount_folders{"/run/netns/", "/var/run/netns/", "/run/docker/netns/"};
 constexpr std::string_view docker_folder = "/run/docker/netns/";
 constexpr const char* privilege_hint =
-    "Entering network namespaces needs CAP_SYS_ADMIN, and CAP_SYS_PTRACE for those of other users' "
-    "processes: run as root or grant both.";
+    "Entering network namespaces needs CAP_SYS_ADMIN, and for those of other users' processes CAP_SYS_PTRACE "
+    "or pangolin_process_broker: run as root, or as the shipped units do.";
+constexpr const char* own_network_namespace = "ns/net";
+
+NetworkNamespaceId id_of_file(const struct stat& file) {
+    return {file.st_dev, file.st_ino};
+}
 
 std::optional<NetworkNamespaceId> id_of_path(const std::string& path) {
     struct stat file{};
     if (stat(path.c_str(), &file) != 0)
         return std::nullopt;
-    return NetworkNamespaceId{file.st_dev, file.st_ino};
+    return id_of_file(file);
 }
 
 Error gone(const NetworkNamespace& netns) {
     return {"network namespace " + netns.name + " is gone", {}, ENOENT};
 }
 
-// A process that ends while the kernel follows the link is "not permitted"; the next time it is not there.
-UniqueFd open_file(const std::string& path) {
-    constexpr int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
-    UniqueFd fd(open(path.c_str(), flags));
-    if (!fd && errno == EACCES)
-        fd = UniqueFd(open(path.c_str(), flags));
+Result<UniqueFd> open_file(const std::string& path) {
+    if (const auto link = parse_process_link(path); link && link->name == own_network_namespace)
+        return open_network_namespace_of(link->pid);
+    UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (!fd)
+        return system_failure(errno, "cannot open " + path);
     return fd;
 }
 
@@ -55,26 +61,31 @@ bool is_network_namespace(int fd) {
 }
 
 Result<NetworkNamespace> namespace_at(const std::string& path, const std::string& name, std::string hint) {
-    const UniqueFd fd = open_file(path);
+    const auto fd = open_file(path);
     if (!fd) {
-        const int code = errno == ESRCH ? ENOENT : errno;
-        return system_failure(code, "network namespace " + name,
-                              code == EACCES || code == EPERM ? privilege_hint : std::move(hint));
+        const int code = fd.error().code == ESRCH ? ENOENT : fd.error().code;
+        // The process broker's error says what to do about it.
+        if (!fd.error().hint.empty())
+            hint = fd.error().hint;
+        else if (code == EACCES || code == EPERM)
+            hint = privilege_hint;
+        return system_failure(code, "network namespace " + name, std::move(hint));
     }
     struct stat file{};
-    if (!is_network_namespace(fd.get()) || fstat(fd.get(), &file) != 0)
+    if (!is_network_namespace(fd->get()) || fstat(fd->get(), &file) != 0)
         return failure(path + " is not a network namespace", std::move(hint), EINVAL);
-    return NetworkNamespace{{file.st_dev, file.st_ino}, path, name};
+    return NetworkNamespace{id_of_file(file), path, name};
 }
 
 // Process 1's namespace is the host's also when the exporter itself was started in another one; where it
 // may not be looked at, the exporter's own has to do.
 Result<NetworkNamespace> host_namespace() {
-    for (const char* path : {"/proc/1/ns/net", "/proc/self/ns/net"}) {
-        if (const auto id = id_of_path(path))
-            return NetworkNamespace{*id, path, "host"};
-    }
-    return system_failure(errno, "cannot look at /proc/self/ns/net", "Is /proc mounted?");
+    if (const auto id = network_namespace_of(1))
+        return NetworkNamespace{*id, link_of_process(1, own_network_namespace), "host"};
+    constexpr const char* path = "/proc/self/ns/net";
+    if (const auto id = id_of_path(path))
+        return NetworkNamespace{*id, path, "host"};
+    return system_failure(errno, std::string("cannot look at ") + path, "Is /proc mounted?");
 }
 
 Result<NetworkNamespace> mounted_namespace(const std::string& name) {
@@ -103,7 +114,7 @@ Result<NetworkNamespace> namespace_of_process(std::string_view digits) {
     const auto pid = parse_number<pid_t>(digits);
     if (!pid || *pid <= 0)
         return failure("'pid:" + std::string(digits) + "' names no process", "Write it as pid:1234.", EINVAL);
-    return namespace_at(process_path(*pid, "ns/net"),
+    return namespace_at(link_of_process(*pid, own_network_namespace),
                         "pid:" + std::to_string(*pid) + " (" + process_name(*pid) + ")",
                         "Is the process running?");
 }
@@ -111,29 +122,30 @@ Result<NetworkNamespace> namespace_of_process(std::string_view digits) {
 // ENOENT when `path` leads nowhere, or to another namespace: the process number in it may belong to somebody
 // else by now, and what is left of a mount is an empty file.
 Result<UniqueFd> open_namespace(const NetworkNamespace& netns, const std::string& path) {
-    if (const auto id = id_of_path(path); id && id != netns.id)
-        return std::unexpected(gone(netns));
-    UniqueFd fd = open_file(path);
+    auto fd = open_file(path);
     if (!fd) {
-        const int code = errno;
-        if (code == EACCES || code == EPERM)
-            return system_failure(code, "cannot open " + path, privilege_hint);
-        if (code == ENOENT || code == ESRCH)
+        Error& error = fd.error();
+        if (error.code == ENOENT || error.code == ESRCH)
             return std::unexpected(gone(netns));
-        return system_failure(code, "cannot open " + path);
+        if (error.hint.empty() && (error.code == EACCES || error.code == EPERM))
+            error.hint = privilege_hint;
+        return fd;
     }
     struct stat file{};
-    if (fstat(fd.get(), &file) != 0 || NetworkNamespaceId{file.st_dev, file.st_ino} != netns.id)
+    if (fstat(fd->get(), &file) != 0 || id_of_file(file) != netns.id)
         return std::unexpected(gone(netns));
     return fd;
 }
 
 // By any process that is in the namespace.
 Result<UniqueFd> open_by_process(const NetworkNamespace& netns) {
-    for (const pid_t pid : list_processes()) {
-        if (network_namespace_of(pid) != netns.id)
+    const auto processes = network_namespaces_of_processes();
+    if (!processes)
+        return std::unexpected(processes.error());
+    for (const ProcessNamespace& each : *processes) {
+        if (NetworkNamespaceId{each.device, each.inode} != netns.id)
             continue;
-        if (auto fd = open_namespace(netns, process_path(pid, "ns/net")))
+        if (auto fd = open_namespace(netns, link_of_process(each.pid, own_network_namespace)))
             return fd;
     }
     return std::unexpected(gone(netns));
@@ -212,29 +224,31 @@ Result<NetworkNamespace> NetworkNamespaceFinder::find_container(const std::strin
         }
         container_ = *found;
     }
-    return namespace_at(process_path(container_->pid, "ns/net"), "container:" + name,
+    return namespace_at(link_of_process(container_->pid, own_network_namespace), "container:" + name,
                         "Did the container just end?");
 }
 
-void NetworkNamespaceFinder::look_at_processes(std::map<NetworkNamespaceId, Seen>& seen) {
-    unreadable_processes_ = 0;
-    for (const pid_t pid : list_processes()) {
-        const auto id = network_namespace_of(pid);
-        if (!id) {
-            unreadable_processes_ += errno == EACCES || errno == EPERM;
+Result<void> NetworkNamespaceFinder::look_at_processes(std::map<NetworkNamespaceId, Seen>& seen) {
+    const auto processes = network_namespaces_of_processes();
+    if (!processes)
+        return std::unexpected(processes.error());
+    for (const ProcessNamespace& each : *processes) {
+        if (each.error != 0)
             continue;
-        }
+        const NetworkNamespaceId id{each.device, each.inode};
         // The lowest number is most likely the namespace's first process, and stays its face while it lives.
-        Seen& netns = seen[*id];
-        const auto known = named_.find(*id);
-        if (netns.pid == 0 || (known != named_.end() && known->second.pid == pid))
-            netns.pid = pid;
+        Seen& netns = seen[id];
+        const auto known = named_.find(id);
+        if (netns.pid == 0 || (known != named_.end() && known->second.pid == each.pid))
+            netns.pid = each.pid;
     }
+    return {};
 }
 
 NetworkNamespace NetworkNamespaceFinder::describe(const NetworkNamespaceId& id, const Seen& seen) const {
     // A mount outlives the processes; these only give it a name.
-    const std::string path = seen.mount.empty() ? process_path(seen.pid, "ns/net") : seen.mount;
+    const std::string path =
+        seen.mount.empty() ? link_of_process(seen.pid, own_network_namespace) : seen.mount;
     const auto known = named_.find(id);
     if (known != named_.end() && known->second.pid == seen.pid && !known->second.name.empty())
         return {id, path, known->second.name};
@@ -254,7 +268,8 @@ Result<std::vector<NetworkNamespace>> NetworkNamespaceFinder::find_all() {
     if (!host)
         return std::unexpected(std::move(host.error()));
     std::map<NetworkNamespaceId, Seen> seen;
-    look_at_processes(seen);
+    if (auto looked = look_at_processes(seen); !looked)
+        return std::unexpected(std::move(looked.error()));
     for (const std::string folder : mount_folders) {
         for (const std::string& name : names_in_folder(folder)) {
             // All namespaces are files of one file system; what is on another one is a left-over.
@@ -284,7 +299,11 @@ Result<std::vector<NetworkNamespace>> find_network_namespaces(const std::string&
 }
 
 std::optional<NetworkNamespaceId> network_namespace_of(pid_t pid) {
-    return id_of_path(process_path(pid, "ns/net"));
+    const auto fd = open_network_namespace_of(pid);
+    struct stat file{};
+    if (!fd || fstat(fd->get(), &file) != 0)
+        return std::nullopt;
+    return id_of_file(file);
 }
 
 Result<void> run_in_network_namespace(const NetworkNamespace& netns,

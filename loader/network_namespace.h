@@ -26,8 +26,8 @@ struct NetworkNamespaceId {
 };
 
 // A namespace that existed when it was listed. `path` can be opened to enter it (a mount like "/run/netns/x"
-// if there is one, else "/proc/42/ns/net"); no descriptor is kept, because an open one would keep a dead
-// container's namespace alive.
+// if there is one, else "/proc/42/ns/net", which the process broker may have to open); no descriptor is kept,
+// because an open one would keep a dead container's namespace alive.
 struct NetworkNamespace {
     NetworkNamespaceId id;
     std::string path;
@@ -49,9 +49,6 @@ class NetworkNamespaceFinder {
     // ENOENT as the error's code means that what a selector of one namespace names is not there now.
     Result<std::vector<NetworkNamespace>> find();
 
-    // Processes whose namespace the last `auto` call was not allowed to see (CAP_SYS_PTRACE is missing).
-    std::size_t unreadable_processes() const { return unreadable_processes_; }
-
   private:
     // What one pass over processes and mounts says of a namespace.
     struct Seen {
@@ -66,13 +63,12 @@ class NetworkNamespaceFinder {
 
     Result<std::vector<NetworkNamespace>> find_all();
     Result<NetworkNamespace> find_container(const std::string& name);
-    void look_at_processes(std::map<NetworkNamespaceId, Seen>& seen);
+    Result<void> look_at_processes(std::map<NetworkNamespaceId, Seen>& seen);
     NetworkNamespace describe(const NetworkNamespaceId& id, const Seen& seen) const;
 
     std::string selector_;
     std::map<NetworkNamespaceId, Named> named_;
     std::optional<RunningContainer> container_;
-    std::size_t unreadable_processes_ = 0;
 };
 
 // NetworkNamespaceFinder for those who ask once.

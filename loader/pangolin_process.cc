@@ -10,6 +10,7 @@
 #include "loader/files.h"
 #include "loader/listening_sockets.h"
 #include "loader/open_files.h"
+#include "loader/process_access.h"
 #include "loader/process_table.h"
 
 namespace pangolin {
@@ -47,7 +48,7 @@ std::optional<PangolinProcess> describe(pid_t pid, const NetworkNamespaceId& net
     return PangolinProcess{
         .pid = pid,
         .start_time = *start_time,
-        .netns = {.id = netns, .path = process_path(pid, "ns/net"), .name = name_of_namespace(pid, netns)},
+        .netns = {.id = netns, .path = link_of_process(pid, "ns/net"), .name = name_of_namespace(pid, netns)},
         .cgroup = unified_cgroup(pid)};
 }
 
@@ -70,9 +71,12 @@ std::optional<PangolinProcess> PangolinProcessFinder::find() {
 
 std::vector<PangolinProcess> PangolinProcessFinder::find_all() const {
     std::map<NetworkNamespaceId, std::vector<pid_t>> by_namespace;
-    for (const pid_t pid : list_processes()) {
-        if (const auto netns = network_namespace_of(pid))
-            by_namespace[*netns].push_back(pid);
+    const auto processes = network_namespaces_of_processes();
+    if (!processes)
+        return {};
+    for (const ProcessNamespace& each : *processes) {
+        if (each.error == 0)
+            by_namespace[{each.device, each.inode}].push_back(each.pid);
     }
     std::vector<PangolinProcess> found;
     for (const auto& [netns, processes] : by_namespace) {

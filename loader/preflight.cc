@@ -13,6 +13,7 @@
 #include "loader/cgroup.h"
 #include "loader/http_program.h"
 #include "loader/module_probe.h"
+#include "loader/process_access.h"
 #include "loader/traffic_program.h"
 
 namespace pangolin {
@@ -79,8 +80,6 @@ constexpr std::array needed_capabilities{
     Capability{CAP_SYS_ADMIN, "CAP_SYS_ADMIN",
                "enter the namespaces of containers and read the types of modules", FindingLevel::missing,
                CAP_SYS_ADMIN},
-    Capability{CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "find the namespaces of other users' processes",
-               FindingLevel::missing, CAP_SYS_PTRACE},
     Capability{CAP_SYSLOG, "CAP_SYSLOG", "tell WireGuard's own drops from others", FindingLevel::missing,
                CAP_SYSLOG},
 };
@@ -101,6 +100,26 @@ Finding inspect_privileges() {
     return {level, "privileges",
             Error{"missing " + missing, "Run as root, or grant them as the shipped systemd unit does.", 0}
                 .message()};
+}
+
+Finding inspect_processes() {
+    if ((effective_capabilities() >> CAP_SYS_PTRACE & 1) != 0)
+        return {FindingLevel::ok, "processes", "looked into by the exporter itself"};
+    ProcessBroker* const broker = process_broker();
+    if (broker == nullptr)
+        return {
+            FindingLevel::missing, "processes",
+            Error{
+                "missing CAP_SYS_PTRACE (to find the namespaces of other users' processes), and there is no "
+                "process broker at " +
+                    ProcessBroker::usual_socket(),
+                "Run as root, or as the shipped systemd units do; what is mounted under /run/netns is "
+                "found without it.",
+                0}
+                .message()};
+    if (const auto folder = broker->process_folder(); !folder)
+        return {FindingLevel::missing, "processes", folder.error().message()};
+    return {FindingLevel::ok, "processes", "looked into through the broker at " + broker->socket()};
 }
 
 Finding inspect_programs() {
@@ -170,6 +189,7 @@ std::vector<Finding> inspect_host() {
     // Without privileges a trial load only repeats that finding.
     if (findings.back().level != FindingLevel::fatal)
         findings.push_back(inspect_programs());
+    findings.push_back(inspect_processes());
     findings.push_back(inspect_tcx(system));
     findings.push_back(inspect_btf());
     findings.push_back(inspect_cgroup());

@@ -8,6 +8,7 @@
 
 #include "loader/base/number.h"
 #include "loader/files.h"
+#include "loader/process_access.h"
 
 namespace pangolin {
 namespace {
@@ -20,7 +21,7 @@ struct CloseFolder {
 
 std::vector<pid_t> list_processes() {
     std::vector<pid_t> processes;
-    const std::unique_ptr<DIR, CloseFolder> folder(opendir("/proc"));
+    const std::unique_ptr<DIR, CloseFolder> folder(opendir(process_folder().c_str()));
     if (!folder)
         return processes;
     while (const dirent* entry = readdir(folder.get())) {
@@ -32,7 +33,23 @@ std::vector<pid_t> list_processes() {
 }
 
 std::string process_path(pid_t pid, const char* name) {
+    return process_folder() + "/" + std::to_string(pid) + "/" + name;
+}
+
+std::string link_of_process(pid_t pid, const char* name) {
     return "/proc/" + std::to_string(pid) + "/" + name;
+}
+
+std::optional<ProcessLink> parse_process_link(std::string_view path) {
+    constexpr std::string_view prefix = "/proc/";
+    if (!path.starts_with(prefix))
+        return std::nullopt;
+    path.remove_prefix(prefix.size());
+    const auto end = path.find('/');
+    const auto pid = parse_number<pid_t>(path.substr(0, end));
+    if (end == std::string_view::npos || !pid || *pid <= 0)
+        return std::nullopt;
+    return ProcessLink{*pid, std::string(path.substr(end + 1))};
 }
 
 std::string process_name(pid_t pid) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace pangolin {
@@ -13,8 +14,20 @@ namespace pangolin {
 // All processes, lowest number first; empty when /proc is not mounted.
 std::vector<pid_t> list_processes();
 
-// "/proc/PID/NAME".
+// Where this process can read the file NAME of a process, if everybody may: "/proc/PID/NAME", or the same
+// below the process broker's folder (loader/process_access.h).
 std::string process_path(pid_t pid, const char* name);
+
+// "/proc/PID/NAME", as people and the state file know it.
+std::string link_of_process(pid_t pid, const char* name);
+
+// What such a link consists of; none of another path.
+struct ProcessLink {
+    pid_t pid = 0;
+    // "ns/net", "root/etc/hosts"
+    std::string name;
+};
+std::optional<ProcessLink> parse_process_link(std::string_view path);
 
 // The program's short name, empty when the process is gone.
 std::string process_name(pid_t pid);

@@ -21,9 +21,8 @@ std::vector<TraefikProcess> find_dialling_traefiks() {
             continue;
         found.push_back({.pid = pid,
                          .netns = {.id = *id,
-                                   .path = process_path(pid, "ns/net"),
-                                   .name = "pid:" + std::to_string(pid) + " (traefik)"},
-                         .root = process_path(pid, "root")});
+                                   .path = link_of_process(pid, "ns/net"),
+                                   .name = "pid:" + std::to_string(pid) + " (traefik)"}});
     }
     return found;
 }

@@ -3,7 +3,6 @@
 
 #include <sys/types.h>
 
-#include <string>
 #include <vector>
 
 #include "loader/network_namespace.h"
@@ -17,8 +16,6 @@ struct TraefikProcess {
     pid_t pid = 0;
     // Its path is good as long as the process lives.
     NetworkNamespace netns;
-    // "/proc/PID/root": the file system that the process sees.
-    std::string root;
 };
 
 // One process of each network namespace that has any.

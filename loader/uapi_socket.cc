@@ -17,35 +17,30 @@
 #include <utility>
 
 #include "loader/netlink.h"
+#include "loader/process_access.h"
+#include "loader/process_table.h"
 
 namespace pangolin {
 namespace {
 
-// Where the root folder ends in "/proc/42/root/run/wireguard/wg0.sock"; 0 for a path of our own.
-std::size_t root_length(std::string_view path) {
-    constexpr std::string_view prefix = "/proc/";
-    constexpr std::string_view marker = "/root/";
-    if (!path.starts_with(prefix))
-        return 0;
-    const auto pid_end = path.find('/', prefix.size());
-    if (pid_end == std::string_view::npos || !path.substr(pid_end).starts_with(marker))
-        return 0;
-    return pid_end + marker.size();
-}
-
-UniqueFd open_below(const std::string& root, const std::string& path) {
-    const UniqueFd folder(open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-    if (!folder)
-        return {};
+UniqueFd open_below(const UniqueFd& folder, const std::string& path) {
     open_how how{};
     how.flags = O_PATH | O_CLOEXEC;
     how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
     return UniqueFd(static_cast<int>(syscall(SYS_openat2, folder.get(), path.c_str(), &how, sizeof how)));
 }
 
+// "/proc/42/root/run/wireguard/wg0.sock", or a path of our own.
 UniqueFd open_socket_file(const std::string& path) {
-    const std::size_t root = root_length(path);
-    return open_below(root == 0 ? "/" : path.substr(0, root), path.substr(root));
+    constexpr std::string_view root = "root/";
+    const auto link = parse_process_link(path);
+    if (!link || !link->name.starts_with(root))
+        return open_below(UniqueFd(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)), path);
+    const auto folder = open_root_folder_of(link->pid);
+    if (folder)
+        return open_below(*folder, link->name.substr(root.size()));
+    errno = folder.error().code;
+    return {};
 }
 
 // Whether a socket of the calling thread's namespace listens at a file of that inode.

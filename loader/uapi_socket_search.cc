@@ -6,10 +6,11 @@
 #include <array>
 #include <cerrno>
 #include <cstdint>
-#include <optional>
+#include <map>
 #include <set>
 #include <utility>
 
+#include "loader/process_access.h"
 #include "loader/process_table.h"
 #include "loader/uapi_socket.h"
 
@@ -27,7 +28,7 @@ bool has_link(pid_t pid, const NetworkNamespaceId& netns, const std::string& nam
         found = if_nametoindex(name.c_str()) != 0;
         return {};
     };
-    const auto looked = run_in_network_namespace({netns, process_path(pid, "ns/net"), name}, look);
+    const auto looked = run_in_network_namespace({netns, link_of_process(pid, "ns/net"), name}, look);
     return looked && found;
 }
 
@@ -53,11 +54,26 @@ Answer ask(const std::string& path, const TunLink& link, Error* error = nullptr)
     return Answer::from_elsewhere;
 }
 
-std::optional<ino_t> mount_namespace(const std::string& path) {
-    struct stat file{};
-    if (stat(path.c_str(), &file) != 0)
-        return std::nullopt;
-    return file.st_ino;
+// Of a process of each pair of namespaces, of network and mounts, other than this process's mounts.
+std::map<NetworkNamespaceId, std::vector<pid_t>> processes_with_own_mounts() {
+    std::map<NetworkNamespaceId, std::vector<pid_t>> found;
+    struct stat own{};
+    const auto networks = network_namespaces_of_processes();
+    const auto mounts = mount_namespaces_of_processes();
+    if (!networks || !mounts || stat("/proc/self/ns/mnt", &own) != 0)
+        return found;
+    std::map<pid_t, NetworkNamespaceId> network_of;
+    for (const ProcessNamespace& each : *networks)
+        if (each.error == 0)
+            network_of[each.pid] = {each.device, each.inode};
+    std::set<std::pair<NetworkNamespaceId, ino_t>> seen;
+    for (const ProcessNamespace& each : *mounts) {
+        const auto network = network_of.find(each.pid);
+        if (each.error == 0 && network != network_of.end() && each.inode != own.st_ino &&
+            seen.emplace(network->second, each.inode).second)
+            found[network->second].push_back(each.pid);
+    }
+    return found;
 }
 
 }  // namespace
@@ -79,7 +95,7 @@ Result<std::string> UapiSocketSearch::find(const TunLink& link) {
     if (std::string path = try_below(""); !path.empty())
         return path;
     for (const pid_t pid : mount_namespaces_in(link.netns.id)) {
-        if (std::string path = try_below(process_path(pid, "root")); !path.empty())
+        if (std::string path = try_below(link_of_process(pid, "root")); !path.empty())
             return path;
     }
     if (elsewhere.empty() && forbidden.code != 0)
@@ -92,16 +108,8 @@ bool UapiSocketSearch::still_answers(const std::string& path, const TunLink& lin
 }
 
 const std::vector<pid_t>& UapiSocketSearch::mount_namespaces_in(const NetworkNamespaceId& netns) {
-    if (std::exchange(looked_at_processes_, true))
-        return processes_[netns];
-    const auto own = mount_namespace("/proc/self/ns/mnt");
-    std::set<std::pair<NetworkNamespaceId, ino_t>> seen;
-    for (const pid_t pid : list_processes()) {
-        const auto network = network_namespace_of(pid);
-        const auto mount = mount_namespace(process_path(pid, "ns/mnt"));
-        if (network && mount && mount != own && seen.emplace(*network, *mount).second)
-            processes_[*network].push_back(pid);
-    }
+    if (!std::exchange(looked_at_processes_, true))
+        processes_ = processes_with_own_mounts();
     return processes_[netns];
 }
 

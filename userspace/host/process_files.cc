@@ -7,10 +7,9 @@
 #include <unistd.h>
 
 #include <array>
-#include <climits>
 #include <memory>
 
-#include "loader/process_table.h"
+#include "loader/process_access.h"
 
 namespace pangolin {
 namespace {
@@ -22,12 +21,7 @@ struct CloseFolder {
 }  // namespace
 
 ProcessFiles::ProcessFiles(pid_t pid)
-    : root_(::open(process_path(pid, "root").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)) {
-    std::array<char, PATH_MAX> target{};
-    const ssize_t length = ::readlink(process_path(pid, "cwd").c_str(), target.data(), target.size());
-    if (length > 0)
-        working_directory_.assign(target.data(), static_cast<std::size_t>(length));
-}
+    : root_(open_root_folder_of(pid).value_or(UniqueFd())), working_directory_(working_directory_of(pid)) {}
 
 UniqueFd ProcessFiles::open(const std::string& path, int flags) const {
     const std::string absolute = path.starts_with('/') ? path : working_directory_ + "/" + path;

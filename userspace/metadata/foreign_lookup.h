@@ -24,7 +24,7 @@ struct ForeignLookup {
     std::set<std::string> unanswered;
 };
 
-// Resolves as programs do that read /etc/hosts and /etc/resolv.conf below `root` (such as "/proc/42/root")
+// Resolves as programs do that read /etc/hosts and /etc/resolv.conf below `root` (such as "/proc/self/fd/7")
 // and ask name servers from inside `netns`: Docker answers the names of a network's containers only there. An
 // error when there is nothing to ask.
 Result<ForeignLookup> look_up_inside(const NetworkNamespace& netns, const std::string& root,

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "loader/process_access.h"
 #include "loader/traefik_process.h"
 
 namespace pangolin {
@@ -16,6 +17,14 @@ constexpr std::chrono::milliseconds time_limit{1000};
 
 bool is_named(const Target& target) {
     return target.dialled && !target.dialled->address;
+}
+
+Result<ForeignLookup> look_up_as(const TraefikProcess& process, const std::set<std::string>& names,
+                                 std::chrono::milliseconds limit) {
+    const auto root = open_root_folder_of(process.pid);
+    if (!root)
+        return std::unexpected(root.error());
+    return look_up_inside(process.netns, "/proc/self/fd/" + std::to_string(root->get()), names, limit);
 }
 
 }  // namespace
@@ -42,7 +51,7 @@ void TargetNames::look_up(const std::set<std::string>& names) {
     std::set<std::string> unanswered;
     std::string trouble;
     for (const TraefikProcess& process : processes) {
-        auto answer = look_up_inside(process.netns, process.root, names, time_limit / processes.size());
+        auto answer = look_up_as(process, names, time_limit / processes.size());
         if (!answer) {
             trouble = answer.error().message();
             unanswered = names;
