@@ -27,12 +27,14 @@ constexpr std::chrono::seconds patience{1};
 constexpr const char* restart_hint =
     "systemctl restart pangolin_process_broker.socket; journalctl -u pangolin_process_broker says what it "
     "met.";
+constexpr const char* owner_hint =
+    "It is there for the owner of its socket alone: run as that user, or as root.";
 
 std::unexpected<Error> broker_failure(int code, const std::string& path, std::string_view what) {
     // For a namespace ENOENT means that it is gone.
-    const auto failed =
-        system_failure(code, "the process broker at " + path + " " + std::string(what), restart_hint);
-    Error error = failed.error();
+    Error error = system_failure(code, "the process broker at " + path + " " + std::string(what),
+                                 code == EACCES ? owner_hint : restart_hint)
+                      .error();
     error.code = code == ENOENT ? ECONNREFUSED : code;
     return std::unexpected(std::move(error));
 }
@@ -43,14 +45,30 @@ std::optional<Error> process_error(int code, pid_t pid, const char* what) {
     return system_failure(code, std::string(what) + " of process " + std::to_string(pid)).error();
 }
 
-UniqueFd received_descriptor(const msghdr& message) {
-    const cmsghdr* const header = CMSG_FIRSTHDR(&message);
-    if (header == nullptr || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
-        header->cmsg_len != CMSG_LEN(sizeof(int)))
-        return {};
-    int descriptor = -1;
-    std::memcpy(&descriptor, CMSG_DATA(header), sizeof descriptor);
-    return UniqueFd(descriptor);
+// All of them, so that none stays open: the kernel rounds the room for one up to that for two.
+std::vector<UniqueFd> received_descriptors(msghdr& message) {
+    std::vector<UniqueFd> descriptors;
+    for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+         header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (std::size_t at = CMSG_LEN(0); at + sizeof(int) <= header->cmsg_len; at += sizeof(int)) {
+            int descriptor = -1;
+            std::memcpy(&descriptor, reinterpret_cast<const char*>(header) + at, sizeof descriptor);
+            descriptors.emplace_back(descriptor);
+        }
+    }
+    return descriptors;
+}
+
+// A call with a time limit is not taken up again by itself after a signal (signal(7)).
+template <class Call>
+ssize_t uninterrupted(const Call& call) {
+    ssize_t result = 0;
+    do
+        result = call();
+    while (result < 0 && errno == EINTR);
+    return result;
 }
 
 bool gives_descriptor(Question question) {
@@ -59,14 +77,14 @@ bool gives_descriptor(Question question) {
 }
 
 // Whether an answer is one to this request, and all of it is there.
-bool fits(const Answer& answer, std::size_t payload, bool descriptor, const Request& request) {
+bool fits(const Answer& answer, std::size_t payload, std::size_t descriptors, const Request& request) {
     const auto question = static_cast<Question>(request.question);
     const bool is_text = question == Question::working_directory;
     const std::size_t expected =
         is_text ? std::min(payload, broker::largest_text) : answer.entries * sizeof(NamespaceEntry);
     return answer.magic == request.magic && answer.version == request.version &&
            answer.question == request.question && answer.pid == request.pid && answer.error >= 0 &&
-           payload == expected && descriptor == (answer.error == 0 && gives_descriptor(question));
+           payload == expected && descriptors == (answer.error == 0 && gives_descriptor(question) ? 1 : 0);
 }
 
 }  // namespace
@@ -182,7 +200,7 @@ Result<ProcessBroker::Reply> ProcessBroker::exchange(const Request& request) {
     if (auto connected = connect(); !connected)
         return std::unexpected(std::move(connected.error()));
     Result<Reply> reply;
-    if (::send(connection_.get(), &request, sizeof request, MSG_NOSIGNAL) < 0)
+    if (uninterrupted([&] { return ::send(connection_.get(), &request, sizeof request, MSG_NOSIGNAL); }) < 0)
         reply = broker_failure(errno, path_, "takes no question");
     else
         reply = receive(request);
@@ -224,19 +242,23 @@ Result<ProcessBroker::Reply> ProcessBroker::receive(const Request& request) {
     message.msg_iovlen = parts.size();
     message.msg_control = control.data();
     message.msg_controllen = control.size();
-    const ssize_t size = ::recvmsg(connection_.get(), &message, MSG_CMSG_CLOEXEC);
-    if (size < 0)
-        return broker_failure(errno == EAGAIN ? ETIMEDOUT : errno, path_, "does not answer");
-    reply.descriptor = received_descriptor(message);
-    if (size == 0)
+    const ssize_t size =
+        uninterrupted([&] { return ::recvmsg(connection_.get(), &message, MSG_CMSG_CLOEXEC); });
+    const int code = size < 0 ? errno : 0;
+    if (size == 0 || code == ECONNRESET)
         return broker_failure(ECONNRESET, path_, "hung up (it answers the owner of its socket only)");
+    if (size < 0)
+        return broker_failure(code == EAGAIN ? ETIMEDOUT : code, path_, "does not answer");
+    std::vector<UniqueFd> descriptors = received_descriptors(message);
     const bool whole = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0;
     if (!whole || static_cast<std::size_t>(size) < sizeof reply.answer || reply.answer.error == EPROTO)
         return broker_failure(EPROTO, path_, "is of another version than this exporter");
     const std::size_t payload = static_cast<std::size_t>(size) - sizeof reply.answer;
-    if (!fits(reply.answer, payload, static_cast<bool>(reply.descriptor), request))
+    if (!fits(reply.answer, payload, descriptors.size(), request))
         return broker_failure(EPROTO, path_, "is of another version than this exporter");
     reply.payload.resize(payload);
+    if (!descriptors.empty())
+        reply.descriptor = std::move(descriptors.front());
     return reply;
 }
 

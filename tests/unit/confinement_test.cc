@@ -35,7 +35,7 @@ namespace {
 using test::in_child;
 using testing::HasSubstr;
 
-// As in the shipped unit.
+// As in the shipped unit, and with what it asks another process for.
 constexpr auto service_capabilities = {CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_PTRACE};
 
 struct Call {
