@@ -39,18 +39,25 @@ inside sh -c 'userdel pangolin_exporter; rm -rf /var/lib/pangolin_exporter' 2>/d
 
 inside dpkg --install /tmp/package.deb
 inside id pangolin_exporter
-unit=/usr/lib/systemd/system/pangolin_exporter.service
-program=$(inside sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "$unit")
-inside "$program" --version
-[[ $(inside dpkg --search "$program") == "pangolin-exporter: $program" ]] || fail "$unit starts another program: $program"
-complaints=$(inside systemd-analyze verify "$unit" 2>&1)
+units=/usr/lib/systemd/system
+started=()
+for unit in "$units"/pangolin_{exporter,process_broker}.service; do
+    program=$(inside sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "$unit")
+    [[ $(inside dpkg --search "$program") == "pangolin-exporter: $program" ]] || fail "$unit starts another program: $program"
+    [[ -x $root/system$program ]] || fail "$unit starts nothing: $program"
+    started+=("$unit" "$program")
+done
+inside "${started[1]}" --version
+complaints=$(inside systemd-analyze verify "$units"/pangolin_{exporter.service,process_broker.service,process_broker.socket} 2>&1)
 [[ -z $complaints ]] || fail "$complaints"
 
 inside install -d -o pangolin_exporter /var/lib/pangolin_exporter
 inside touch /var/lib/pangolin_exporter/state
 inside dpkg --install /tmp/package.deb
 inside dpkg --remove pangolin-exporter
-[[ ! -e $root/system$program && ! -e $root/system$unit ]] || fail "something is left of a removed package"
+for path in "${started[@]}"; do
+    [[ ! -e $root/system$path ]] || fail "$path is left of a removed package"
+done
 [[ -e $root/system/var/lib/pangolin_exporter/state ]] || fail "the totals went with the package"
 inside dpkg --purge pangolin-exporter
 [[ ! -e $root/system/var/lib/pangolin_exporter ]] || fail "the totals outlived a purge"
