@@ -223,7 +223,9 @@ def named_variable(name: str, label: str, info: str, fallback: str) -> dict:
 
 def described(panel: Panel, catalogue: Catalogue) -> str:
     families = dict.fromkeys(name for query in panel.queries for name in catalogue.used(query.expression))
-    lines = [f"`{name}`: {catalogue.rows[name]['help']}" for name in families if not name.endswith("_info")]
+    # Names are joined nearly everywhere.
+    families = [name for name in families if not name.endswith("_info")] or families
+    lines = [f"`{name}`: {catalogue.rows[name]['help']}" for name in families]
     return "\n\n".join([panel.note, *lines] if panel.note else lines)
 
 

@@ -18,13 +18,16 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import answers
 import harness
+import questions
 import traffic
 from accounts import host_end, site_end
 from all_metrics_world import DAY_MS, ROUND_TRIP, AllMetricsWorld, built_traefik
 from exposition import Samples
 from harness import wait_for
 from pangolin_server import EXTERNAL, INTEGRATION, INTERNAL
+from prometheus_server import Prometheus
 from resource_world import exchange
 
 TAG = "all"
@@ -577,6 +580,10 @@ class AllMetrics(harness.LabTest):
             [harness.exporter_path, "catalog", "--format", "json"], check=True, capture_output=True, text=True
         ).stdout
         cls.catalogue = {row["name"]: row for row in json.loads(catalogue)}
+        # Under two names, as several exporters that know the same sites.
+        targets = [f"{name}:{cls.exporter.port}" for name in ("127.0.0.1", "localhost")]
+        cls.prometheus = cls.enterClassContext(Prometheus(cls.exporter.folder, targets, [questions.RULES]))
+        wait_for("Prometheus scrapes", lambda: cls.prometheus.value('sum(up{job="pangolin"})') == len(targets))
         print(f"    in front of the resources: {'Traefik' if built_traefik() else 'the test'}", flush=True)
 
     # ---- causes
@@ -783,6 +790,30 @@ class AllMetrics(harness.LabTest):
                 self.assertFalse(complaints, complaints)
                 time.sleep(1)
             self.check_owners(before)
+            self.check_dashboards({row.metric for row in ROWS} - {row.metric for row in left})
+            self.check_alerts()
+
+    def check_dashboards(self, elsewhere: set[str]) -> None:
+        complaints = list(answers.complaints(self.prometheus, elsewhere))
+        self.assertEqual(complaints, [])
+        sites = answers.choices(self.prometheus, "pangolin-site: $site_id")
+        world = {site.nice_id: site.name for site in self.stage.world.sites}
+        self.assertEqual({key: sites.get(key) for key in world}, world)
+        resources = answers.choices(self.prometheus, "pangolin-resource: $resource_id")
+        in_database = self.stage.plan.resources[:-1]  # the last is made for Traefik alone
+        self.assertEqual(resources, {each.nice_id: each.name for each in in_database})
+
+    def check_alerts(self) -> None:
+        """What this world deserves, and nothing else."""
+        self.assertEqual(list(answers.rule_complaints(self.prometheus)), [])
+        stage = self.stage
+        expected = {
+            ("PangolinTunnelDead", stage.removed.nice_id),
+            ("PangolinResourceDown", stage.dead.nice_id),
+            ("PangolinResourceDown", stage.ill.nice_id),
+            ("PangolinConfigReloadFailed",),
+        }
+        self.assertEqual(answers.alerts(self.prometheus), expected)
 
     def is_elsewhere(self, row: Row, samples: Samples) -> bool:
         if row.needs is None:
