@@ -15,7 +15,9 @@ class Catalogue:
     """The metrics that there are, as `pangolin_exporter catalog` says."""
 
     def __init__(self, exporter: Path) -> None:
-        listing = subprocess.run([exporter, "catalog", "--format", "json"], check=True, capture_output=True, text=True)
+        listing = subprocess.run(
+            [exporter, "catalog", "--format", "json"], check=True, capture_output=True, text=True
+        )
         self.rows = {row["name"]: row for row in json.loads(listing.stdout)}
 
     def row(self, series: str) -> dict:

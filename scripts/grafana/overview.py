@@ -35,7 +35,11 @@ def now() -> Row:
         "Now",
         [
             number("Tunnels up", "sum(pangolin_site_active_sites)"),
-            number("Tunnels down", or_zero("count(pangolin_tunnel_up == 0)"), thresholds=[(None, GREEN), (1, YELLOW)]),
+            number(
+                "Tunnels down",
+                or_zero("count(pangolin_tunnel_up == 0)"),
+                thresholds=[(None, GREEN), (1, YELLOW)],
+            ),
             number(
                 "Online, but the tunnel is dead",
                 or_zero(f"count({online_but_dead})"),
@@ -70,7 +74,13 @@ def table_of_sites() -> Panel:
 
     return table(
         "Sites",
-        {"site_id": "site_id", "name": "name", "Value #A": "tunnel", "Value #B": "Pangolin says", "Value #C": "from the site"}
+        {
+            "site_id": "site_id",
+            "name": "name",
+            "Value #A": "tunnel",
+            "Value #B": "Pangolin says",
+            "Value #C": "from the site",
+        }
         | {"Value #D": "to the site", "Value #E": "up during this time", "Value #F": "drops of the tunnel"},
         Query(by_site("max by (site_id) (pangolin_tunnel_up)"), instant=True, format="table"),
         Query('max by (site_id) (pangolin_site_online{transport!="wireguard"})', instant=True, format="table"),
@@ -81,7 +91,11 @@ def table_of_sites() -> Panel:
             instant=True,
             format="table",
         ),
-        Query("sum by (site_id) (increase(pangolin_site_connection_drops_total[$__range]))", instant=True, format="table"),
+        Query(
+            "sum by (site_id) (increase(pangolin_site_connection_drops_total[$__range]))",
+            instant=True,
+            format="table",
+        ),
         width=24,
         height=9,
         overrides=[
@@ -112,7 +126,11 @@ def sites() -> Row:
                 Query(by_site('max by (site_id) (pangolin_tunnel_up{transport="wireguard"})'), "{{name}}"),
                 width=12,
             ),
-            graph("Active sites by region", Query("sum by (region) (pangolin_site_active_sites)", "{{region}}"), width=12),
+            graph(
+                "Active sites by region",
+                Query("sum by (region) (pangolin_site_active_sites)", "{{region}}"),
+                width=12,
+            ),
             graph(
                 "Round trip through the tunnel, median",
                 Query(by_site(quantile(0.5, "pangolin_tunnel_latency_seconds_bucket", "site_id")), "{{name}}"),

@@ -15,7 +15,10 @@ GREEN, RED, YELLOW = "green", "red", "orange"
 STATES = [
     {
         "type": "value",
-        "options": {"0": {"text": "down", "color": RED, "index": 0}, "1": {"text": "up", "color": GREEN, "index": 1}},
+        "options": {
+            "0": {"text": "down", "color": RED, "index": 0},
+            "1": {"text": "up", "color": GREEN, "index": 1},
+        },
     }
 ]
 
@@ -70,7 +73,12 @@ class Dashboard:
 
 def graph(title: str, *queries: Query, **more) -> Panel:
     options = {
-        "legend": {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": ["lastNotNull", "max"]},
+        "legend": {
+            "displayMode": "table",
+            "placement": "bottom",
+            "showLegend": True,
+            "calcs": ["lastNotNull", "max"],
+        },
         "tooltip": {"mode": "multi", "sort": "desc"},
     }
     custom = {"drawStyle": "line", "lineWidth": 1, "fillOpacity": 10, "showPoints": "never", "spanNulls": False}
@@ -79,7 +87,9 @@ def graph(title: str, *queries: Query, **more) -> Panel:
 
 
 def stacked(title: str, *queries: Query, **more) -> Panel:
-    return graph(title, *queries, custom={"stacking": {"mode": "normal", "group": "A"}, "fillOpacity": 30}, **more)
+    return graph(
+        title, *queries, custom={"stacking": {"mode": "normal", "group": "A"}, "fillOpacity": 30}, **more
+    )
 
 
 def events(title: str, *queries: Query, **more) -> Panel:
@@ -114,14 +124,26 @@ def states(title: str, *queries: Query, **more) -> Panel:
     }
     more = {"defaults": {"mappings": STATES}} | more
     return Panel(
-        title, list(queries), "state-timeline", options=options, custom={"fillOpacity": 70, "lineWidth": 0}, **more
+        title,
+        list(queries),
+        "state-timeline",
+        options=options,
+        custom={"fillOpacity": 70, "lineWidth": 0},
+        **more,
     )
 
 
 def heatmap(title: str, histogram: str, unit: str = "s", **more) -> Panel:
     options = {
         "calculate": False,
-        "color": {"mode": "scheme", "scheme": "Oranges", "steps": 64, "exponent": 0.5, "fill": "dark-orange", "reverse": False},
+        "color": {
+            "mode": "scheme",
+            "scheme": "Oranges",
+            "steps": 64,
+            "exponent": 0.5,
+            "fill": "dark-orange",
+            "reverse": False,
+        },
         "yAxis": {"axisPlacement": "left", "unit": unit},
         "cellGap": 1,
         "rowsFrame": {"layout": "auto"},
@@ -157,7 +179,9 @@ def column(name: str, **properties) -> dict:
     """An override for a table's column, by the name that is shown."""
     return {
         "matcher": {"id": "byName", "options": name},
-        "properties": [{"id": identity.replace("__", "."), "value": value} for identity, value in properties.items()],
+        "properties": [
+            {"id": identity.replace("__", "."), "value": value} for identity, value in properties.items()
+        ],
     }
 
 
@@ -214,7 +238,8 @@ def instance_variable() -> dict:
 
 def named_variable(name: str, label: str, info: str, fallback: str) -> dict:
     """Shows names and holds ids, also those of which nothing but a number is known. Prometheus sorts labels by name."""
-    query = f'query_result({info} or on ({name}) label_replace(group by ({name}) ({fallback}), "name", "$1", "{name}", "(.+)"))'
+    unnamed = f'label_replace(group by ({name}) ({fallback}), "name", "$1", "{name}", "(.+)")'
+    query = f"query_result({info} or on ({name}) {unnamed})"
     return query_variable(name, label, query, f'/[{{,]name="(?<text>[^"]*)".*[,]{name}="(?<value>[^"]+)"/')
 
 
@@ -242,11 +267,16 @@ def target(query: Query, place: int, panel: Panel, catalogue: Catalogue, scopes:
     }
 
 
-def panel_json(panel: Panel, identity: int, x: int, y: int, catalogue: Catalogue, scopes: tuple[str, ...]) -> dict:
+def panel_json(
+    panel: Panel, identity: int, x: int, y: int, catalogue: Catalogue, scopes: tuple[str, ...]
+) -> dict:
     defaults = {
         "unit": panel.unit,
         "color": {"mode": "thresholds" if panel.kind in ("stat", "state-timeline") else "palette-classic"},
-        "thresholds": {"mode": "absolute", "steps": [{"value": at, "color": color} for at, color in panel.thresholds]},
+        "thresholds": {
+            "mode": "absolute",
+            "steps": [{"value": at, "color": color} for at, color in panel.thresholds],
+        },
         "custom": panel.custom,
         "mappings": [],
     } | panel.defaults
@@ -257,7 +287,9 @@ def panel_json(panel: Panel, identity: int, x: int, y: int, catalogue: Catalogue
         "description": described(panel, catalogue),
         "datasource": DATASOURCE,
         "gridPos": {"x": x, "y": y, "w": panel.width, "h": panel.height},
-        "targets": [target(query, place, panel, catalogue, scopes) for place, query in enumerate(panel.queries)],
+        "targets": [
+            target(query, place, panel, catalogue, scopes) for place, query in enumerate(panel.queries)
+        ],
         "options": panel.options,
         "fieldConfig": {"defaults": defaults, "overrides": panel.overrides},
         "transformations": panel.transformations,

@@ -26,16 +26,15 @@ OF_THE_RESOURCE = "and on (backend, site_id) pangolin_backend_info"
 
 
 def now() -> Row:
-    errors = (
-        'sum(rate(pangolin_resource_requests_total{status=~"5..|none"}[])) / sum(rate(pangolin_resource_requests_total[]))'
-    )
+    failed = 'sum(rate(pangolin_resource_requests_total{status=~"5..|none"}[]))'
+    share = f"{failed} / sum(rate(pangolin_resource_requests_total[]))"
     return Row(
         "Now",
         [
             number("Requests", or_zero("sum(rate(pangolin_resource_requests_total[]))"), unit="reqps"),
             number(
                 "Failed requests",
-                f"({errors}) >= 0 or vector(0)",
+                f"({share}) >= 0 or vector(0)",
                 unit="percentunit",
                 thresholds=[(None, GREEN), (0.01, YELLOW), (0.05, RED)],
                 note="Answered with a server error, or not at all.",
@@ -63,7 +62,9 @@ def requests() -> Row:
         [
             stacked(
                 "Requests by status",
-                of_resource("sum by (resource_id, status) (rate(pangolin_resource_requests_total[]))", "{{status}}"),
+                of_resource(
+                    "sum by (resource_id, status) (rate(pangolin_resource_requests_total[]))", "{{status}}"
+                ),
                 unit="reqps",
                 note="none: the connection ended without an answer.",
             ),
@@ -111,7 +112,8 @@ def errors() -> Row:
             stacked(
                 "Errors by type",
                 of_resource(
-                    "sum by (resource_id, error_type) (rate(pangolin_resource_errors_total[]))", "{{error_type}}"
+                    "sum by (resource_id, error_type) (rate(pangolin_resource_errors_total[]))",
+                    "{{error_type}}",
                 ),
                 unit="eps",
                 note="early_close: how newt shows a target that is down. http_5xx: the backend answered so.",
@@ -153,7 +155,8 @@ def backends() -> Row:
             graph(
                 "Requests by backend",
                 Query(
-                    by_backend("sum by (backend, site_id) (rate(pangolin_resource_requests_total[]))"), "{{target}}"
+                    by_backend("sum by (backend, site_id) (rate(pangolin_resource_requests_total[]))"),
+                    "{{target}}",
                 ),
                 unit="reqps",
             ),

@@ -1,4 +1,4 @@
-"""What Prometheus answers to the alerting rules and the dashboards, beside a world in which nearly everything happens."""
+"""What Prometheus answers to the alerting rules and the dashboards, beside a world in which nearly all happens."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def choices(server: Prometheus, where: str) -> dict[str, str]:
     found = {}
     for labels, value in server.query(questions.substituted(expression)):
         name = labels.pop("__name__", "")
-        text = name + "{" + ",".join(f'{label}="{content}"' for label, content in labels.items()) + f"}} {value} 0"
+        text = (
+            name + "{" + ",".join(f'{label}="{content}"' for label, content in labels.items()) + f"}} {value} 0"
+        )
         matched = pattern.search(text)
         found[matched["value"]] = matched["text"]
     return found

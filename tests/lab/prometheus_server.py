@@ -30,7 +30,9 @@ class Prometheus:
                 {
                     "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
                     "rule_files": [str(path) for path in rule_files],
-                    "scrape_configs": [{"job_name": "pangolin", "static_configs": [{"targets": list(targets)}]}],
+                    "scrape_configs": [
+                        {"job_name": "pangolin", "static_configs": [{"targets": list(targets)}]}
+                    ],
                 }
             )
         )

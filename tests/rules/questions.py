@@ -49,7 +49,9 @@ def of_dashboards() -> Iterator[Question]:
     for uid, dashboard in dashboards().items():
         for panel in dashboard["panels"]:
             for target in panel.get("targets", ()):
-                yield Question(f"{uid}: {panel['title']} {target['refId']}", target["expr"], target["legendFormat"])
+                yield Question(
+                    f"{uid}: {panel['title']} {target['refId']}", target["expr"], target["legendFormat"]
+                )
 
 
 def variables() -> Iterator[tuple[str, dict]]:
@@ -79,10 +81,11 @@ SELECTOR = re.compile(r"([a-zA-Z_]\w*)\{([^}]*)\}")
 MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"([^"]*)"')
 GROUPING = re.compile(r"\b(by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 WORD = re.compile(r"(?<![\w$.])[a-zA-Z_]\w*")
-FUNCTIONS = set(
-    "sum min max avg count group topk rate increase changes absent histogram_quantile label_replace vector time"
-    " max_over_time and or unless offset".split()
-)
+FUNCTIONS = {
+    *("sum", "min", "max", "avg", "count", "group", "topk", "and", "or", "unless", "offset"),
+    *("rate", "increase", "changes", "absent", "max_over_time", "histogram_quantile"),
+    *("label_replace", "vector", "time"),
+}
 
 
 @dataclass(frozen=True)

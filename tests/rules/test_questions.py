@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Alerting rules and dashboards against the catalogue, and against Prometheus' own parser.
 
-    python3 tests/rules/test_questions.py [--exporter build/pangolin_exporter]
+python3 tests/rules/test_questions.py [--exporter build/pangolin_exporter]
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class Questions(unittest.TestCase):
         for row in json.loads(listing):
             histogram = row["type"] in ("histogram", "summary")
             for suffix in ("_bucket", "_sum", "_count") if histogram else ("",):
-                cls.labels[row["name"] + suffix] = set(row["labels"]) | ({"le"} if suffix == "_bucket" else set())
+                cls.labels[row["name"] + suffix] = set(row["labels"]) | (
+                    {"le"} if suffix == "_bucket" else set()
+                )
         folder = cls.enterClassContext(tempfile.TemporaryDirectory(prefix="pangolin_exporter-test-"))
         cls.prometheus = cls.enterClassContext(Prometheus(Path(folder), rule_files=[questions.RULES]))
         cls.prometheus.wait_ready()
@@ -70,7 +72,9 @@ class Questions(unittest.TestCase):
         """Of names that the catalogue does not have."""
         made_of = questions.parts(expression)
         wrong = [f"no metric {name}" for name in made_of.metrics - self.labels.keys()]
-        known = set().union(*(self.labels.get(name, set()) for name in made_of.metrics)) | SCRAPED | made_of.made
+        known = (
+            set().union(*(self.labels.get(name, set()) for name in made_of.metrics)) | SCRAPED | made_of.made
+        )
         wrong += [f"no label {label}" for label in made_of.grouping - known]
         for metric, label, _ in made_of.matchers:
             if label not in self.labels.get(metric, set()) | SCRAPED:
@@ -124,10 +128,12 @@ class Questions(unittest.TestCase):
 class Alerts(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
-        with tempfile.TemporaryDirectory(prefix="pangolin_exporter-test-") as folder:
-            with Prometheus(Path(folder), rule_files=[questions.RULES]) as server:
-                server.wait_ready()
-                cls.rules = server.rules()
+        with (
+            tempfile.TemporaryDirectory(prefix="pangolin_exporter-test-") as folder,
+            Prometheus(Path(folder), rule_files=[questions.RULES]) as server,
+        ):
+            server.wait_ready()
+            cls.rules = server.rules()
 
     def test_each_says_what_it_is(self) -> None:
         self.assertGreater(len(self.rules), 20)
