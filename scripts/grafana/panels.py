@@ -1,4 +1,4 @@
-"""Panels and dashboards in Grafana's JSON, schema 39 (Grafana 10.3 and newer)."""
+"""Panels and dashboards in Grafana's JSON, schema 39 (Grafana 11 and newer)."""
 
 from __future__ import annotations
 

@@ -50,6 +50,9 @@ done
 inside "${started[1]}" --version
 complaints=$(inside systemd-analyze verify "$units"/pangolin_{exporter.service,process_broker.service,process_broker.socket} 2>&1)
 [[ -z $complaints ]] || fail "$complaints"
+# As README.md tells Prometheus and Grafana.
+[[ -s $root/system/usr/share/pangolin_exporter/pangolin_exporter.rules.yml ]] || fail "no alerting rules"
+[[ -s $root/system/usr/share/pangolin_exporter/dashboards/pangolin-site.json ]] || fail "no dashboards"
 
 inside install -d -o pangolin_exporter /var/lib/pangolin_exporter
 inside touch /var/lib/pangolin_exporter/state

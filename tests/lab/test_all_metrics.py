@@ -3,6 +3,8 @@
 this test caused. ROWS says for each how it is caused and who else knows the value.
 
 With Traefik where scripts/traefik has built one, else the test dials in its stead.
+
+A real Prometheus scrapes it all, and is asked what the dashboards and the alerting rules ask.
 """
 
 from __future__ import annotations
