@@ -68,40 +68,34 @@ def now() -> Row:
 
 
 def table_of_sites() -> Panel:
-    def traffic(direction: str) -> Query:
-        rate = f'sum by (site_id) (rate(pangolin_site_bandwidth_bytes_total{{direction="{direction}"}}[]))'
-        return Query(rate, instant=True, format="table")
+    def cell(expression: str) -> Query:
+        return Query(expression, instant=True, format="table")
 
+    def traffic(direction: str) -> Query:
+        bytes_of = f'pangolin_site_bandwidth_bytes_total{{direction="{direction}"}}'
+        return cell(f"sum by (site_id) (rate({bytes_of}[]))")
+
+    uptime = "max by (site_id) (increase(pangolin_site_uptime_seconds_total[$__range])) / $__range_s"
+    state = {"mappings": STATES, "custom__cellOptions": {"type": "color-text"}}
     return table(
         "Sites",
-        {
-            "site_id": "site_id",
-            "name": "name",
-            "Value #A": "tunnel",
-            "Value #B": "Pangolin says",
-            "Value #C": "from the site",
-        }
-        | {"Value #D": "to the site", "Value #E": "up during this time", "Value #F": "drops of the tunnel"},
-        Query(by_site("max by (site_id) (pangolin_tunnel_up)"), instant=True, format="table"),
-        Query('max by (site_id) (pangolin_site_online{transport!="wireguard"})', instant=True, format="table"),
+        {"site_id": "site_id", "name": "name", "Value #B": "tunnel", "Value #C": "Pangolin says"}
+        | {"Value #D": "from the site", "Value #E": "to the site"}
+        | {"Value #F": "up during this time", "Value #G": "drops of the tunnel"},
+        # All sites, and whatever else has traffic.
+        cell(by_site("group by (site_id) (pangolin_site_online or pangolin_site_bandwidth_bytes_total)")),
+        cell("max by (site_id) (pangolin_tunnel_up)"),
+        cell('max by (site_id) (pangolin_site_online{transport!="wireguard"})'),
         traffic("ingress"),
         traffic("egress"),
-        Query(
-            "max by (site_id) (increase(pangolin_site_uptime_seconds_total[$__range])) / $__range_s",
-            instant=True,
-            format="table",
-        ),
-        Query(
-            "sum by (site_id) (increase(pangolin_site_connection_drops_total[$__range]))",
-            instant=True,
-            format="table",
-        ),
+        cell(uptime),
+        cell("sum by (site_id) (increase(pangolin_site_connection_drops_total[$__range]))"),
         width=24,
         height=9,
         overrides=[
             column("site_id", links=link("This site", "pangolin-site", "site_id")),
-            column("tunnel", mappings=STATES, custom__cellOptions={"type": "color-text"}),
-            column("Pangolin says", mappings=STATES, custom__cellOptions={"type": "color-text"}),
+            column("tunnel", **state),
+            column("Pangolin says", **state),
             column("from the site", unit="Bps"),
             column("to the site", unit="Bps"),
             column("up during this time", unit="percentunit", max=1),

@@ -68,6 +68,16 @@ def of_variables() -> Iterator[Question]:
         yield Question(where, matched[1] or matched[2])
 
 
+def of_readme() -> Iterator[Question]:
+    """The queries of README.md's table; one that continues another begins with dots."""
+    table = (
+        (REPOSITORY / "README.md").read_text().split("| question | query |\n|---|---|\n")[1].split("\n\n")[0]
+    )
+    for line in table.splitlines():
+        for query in re.findall(r"`([^`]+)`", line.split(" | ")[1].replace("\\|", "|")):
+            yield Question("README.md", query.replace("...", "pangolin_tunnel_up"))
+
+
 def substituted(expression: str, values: dict[str, str] = EVERYTHING) -> str:
     for name, value in values.items():
         expression = expression.replace(name, value)

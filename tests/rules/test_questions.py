@@ -65,6 +65,7 @@ class Questions(unittest.TestCase):
             *(questions.Question(rule["name"], rule["query"]) for rule in cls.alerts),
             *questions.of_dashboards(),
             *questions.of_variables(),
+            *questions.of_readme(),
             *(questions.Question("the user's document", query) for query in questions.USERS_QUERIES),
         ]
 
