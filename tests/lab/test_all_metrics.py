@@ -796,26 +796,35 @@ class AllMetrics(harness.LabTest):
             self.check_alerts()
 
     def check_dashboards(self, elsewhere: set[str]) -> None:
-        complaints = list(answers.complaints(self.prometheus, elsewhere))
-        self.assertEqual(complaints, [])
+        stage = self.stage
+
+        def answered() -> bool:
+            self.assertEqual(list(answers.complaints(self.prometheus, elsewhere)), [])
+            return True
+
+        wait_for("Prometheus has an answer to each question", answered, 20)
         sites = answers.choices(self.prometheus, "pangolin-site: $site_id")
-        world = {site.nice_id: site.name for site in self.stage.world.sites}
+        world = {site.nice_id: site.name for site in stage.world.sites}
         self.assertEqual({key: sites.get(key) for key in world}, world)
         resources = answers.choices(self.prometheus, "pangolin-resource: $resource_id")
-        in_database = self.stage.plan.resources[:-1]  # the last is made for Traefik alone
+        in_database = stage.plan.resources[:-1]  # the last is made for Traefik alone
         self.assertEqual(resources, {each.nice_id: each.name for each in in_database})
 
     def check_alerts(self) -> None:
         """What this world deserves, and nothing else."""
-        self.assertEqual(list(answers.rule_complaints(self.prometheus)), [])
-        stage = self.stage
         expected = {
-            ("PangolinTunnelDead", stage.removed.nice_id),
-            ("PangolinResourceDown", stage.dead.nice_id),
-            ("PangolinResourceDown", stage.ill.nice_id),
+            ("PangolinTunnelDead", self.stage.removed.nice_id),
+            ("PangolinResourceDown", self.stage.dead.nice_id),
+            ("PangolinResourceDown", self.stage.ill.nice_id),
             ("PangolinConfigReloadFailed",),
         }
-        self.assertEqual(answers.alerts(self.prometheus), expected)
+
+        def alerted() -> bool:
+            self.assertEqual(answers.alerts(self.prometheus), expected)
+            return True
+
+        wait_for("the alerts that this world deserves", alerted, 20)
+        self.assertEqual(list(answers.rule_complaints(self.prometheus)), [])
 
     def is_elsewhere(self, row: Row, samples: Samples) -> bool:
         if row.needs is None:
