@@ -30,8 +30,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         once_more(health);
         ArchiveReader part = whole;
         std::string name;
-        WaitState waits;
-        part(name, waits);
+        bool watched = false;
+        WaitState sqlite;
+        WaitState postgres;
+        part(name, watched, sqlite, postgres);
         ArchiveReader last = whole;
         PeerStatisticsState statistics;
         last(statistics);
