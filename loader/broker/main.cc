@@ -25,8 +25,9 @@ using namespace pangolin;
 // SD_LISTEN_FDS_START
 constexpr int first_inherited = 3;
 
-int fail(const char* what, const char* hint) {
-    const char* const reason = errno == 0 ? "" : ::strerrordesc_np(errno);
+// `code` is an errno, or 0.
+int fail(int code, const char* what, const char* hint) {
+    const char* const reason = code == 0 ? "" : ::strerrordesc_np(code);
     ::dprintf(STDERR_FILENO, "pangolin_process_broker: %s%s%s (HINT: %s)\n", what, *reason ? ": " : "",
               reason, hint);
     return EXIT_FAILURE;
@@ -74,20 +75,19 @@ bool owner_of(int socket, uid_t& owner) {
 
 int main() {
     constexpr int listener = first_inherited;
-    errno = 0;
     if (!is_number("LISTEN_PID", ::getpid()) || !is_number("LISTEN_FDS", 1) || !is_listening_socket(listener))
-        return fail("there is no socket to listen at",
+        return fail(0, "there is no socket to listen at",
                     "Start pangolin_process_broker.socket, which starts this.");
     broker::ServerOptions options{.listener = listener};
     if (!owner_of(listener, options.user) || ::fcntl(listener, F_SETFL, O_NONBLOCK) != 0)
-        return fail("cannot look at the socket", "Restart pangolin_process_broker.socket.");
+        return fail(errno, "cannot look at the socket", "Restart pangolin_process_broker.socket.");
     UniqueFd folder(::open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!folder)
-        return fail("cannot open /proc", "Is it mounted?");
+        return fail(errno, "cannot open /proc", "Is it mounted?");
     const broker::Processes processes(std::move(folder));
     if (const char* const failed = broker::confine())
-        return fail(failed, "Start it as pangolin_process_broker.service does.");
+        return fail(errno, failed, "Start it as pangolin_process_broker.service does.");
     if (broker::serve(options, processes) != 0)
-        return fail("cannot wait for clients", "Restart pangolin_process_broker.socket.");
+        return fail(errno, "cannot wait for clients", "Restart pangolin_process_broker.socket.");
     return EXIT_SUCCESS;
 }
