@@ -21,8 +21,8 @@ struct MonitorKeeping {
     // Writes the state of all monitors down and calls forget_written() of them: before something comes into
     // use.
     std::function<void()> write_state = [] {};
-    // Whether what was restored from the state file says what is pinned: both are of this boot, and neither is
-    // older than the other allows.
+    // Whether what was restored from the state file says what is pinned: both are of this boot, and neither
+    // is older than the other allows.
     bool resumes = false;
 };
 
