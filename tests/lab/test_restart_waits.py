@@ -160,8 +160,9 @@ class Book:
     def check_all(self, slack: float) -> None:
         counted = self.value() - self.begin
         print(f"    {self.number} waits, {self.expected:.3f} s, counted {counted:.3f} s", flush=True)
-        assert counted <= self.expected + 0.01, f"waited {self.expected} s, counted {counted}: something is counted twice"
-        assert counted >= self.expected - slack, f"waited {self.expected} s, counted {counted}: something is lost"
+        books = f"waited {self.expected:.3f} s, counted {counted:.3f} s"
+        assert counted <= self.expected + 0.01, f"{books}: something is counted twice"
+        assert counted >= self.expected - slack, f"{books}: something is lost"
         lost = [line for line in no_updates_lost(self.exporter.scrape()) if "wait" in line or "postgres" in line]
         assert not lost, f"updates were lost: {lost}"
 
