@@ -35,10 +35,13 @@ void clear_threads(const bpf_map* map) {
         bpf_map_delete_elem(bpf_map__fd(map), &thread);
 }
 
+// ext4 is a part of some kernels (Ubuntu's) and a module of others (Debian's).
 Result<void> require_tracepoints() {
-    const auto kernel = KernelBtf::load();
+    auto kernel = KernelBtf::load();
     if (!kernel)
         return std::unexpected(kernel.error());
+    if (auto with_module = KernelBtf::load_with_module("ext4"))
+        kernel = std::move(with_module);
     for (const char* tracepoint : {"posix_lock_inode", "ext4_sync_file_enter", "ext4_sync_file_exit"})
         if (kernel->tracepoint_arguments(tracepoint) == 0)
             return failure(std::string("this kernel has no tracepoint ") + tracepoint,

@@ -19,8 +19,8 @@ namespace pangolin {
 // Detaches at its end, but what is pinned. Not thread-safe.
 class DatabaseWaitProgram {
   public:
-    // start() comes next. Needs file locks' tracepoint and ext4's (built into the kernel). Nothing is watched
-    // yet, but what the programs watch that these replace. See Takeover::prepare().
+    // start() comes next. Needs file locks' tracepoint and ext4's (of a module: Linux 5.11 and newer).
+    // Nothing is watched yet, but what the programs watch that these replace. See Takeover::prepare().
     static Result<DatabaseWaitProgram> load(const std::optional<KeptPins>& pins);
     DatabaseWaitProgram(DatabaseWaitProgram&&) noexcept;
     DatabaseWaitProgram& operator=(DatabaseWaitProgram&&) noexcept;

@@ -22,6 +22,17 @@ Result<KernelBtf> KernelBtf::load() {
     return kernel;
 }
 
+Result<KernelBtf> KernelBtf::load_with_module(const std::string& name) {
+    auto kernel = load();
+    if (!kernel)
+        return kernel;
+    kernel->base_ = std::move(kernel->types_);
+    kernel->types_.reset(btf__load_module_btf(name.c_str(), kernel->base_.get()));
+    if (!kernel->types_)
+        return system_failure(errno, "cannot read the BTF of the kernel's module " + name);
+    return kernel;
+}
+
 std::size_t KernelBtf::tracepoint_arguments(const std::string& tracepoint) const {
     // typedef void (*btf_trace_NAME)(void *, ARGUMENTS), from __DEFINE_EVENT in include/trace/bpf_probe.h.
     const std::string name = "btf_trace_" + tracepoint;

@@ -18,6 +18,9 @@ namespace pangolin {
 class KernelBtf {
   public:
     static Result<KernelBtf> load();
+    // With those of one of its modules (/sys/kernel/btf/NAME, Linux 5.11 and newer). ENOENT as the error's
+    // code where it is not loaded, or has none.
+    static Result<KernelBtf> load_with_module(const std::string& name);
 
     // Arguments of a tracepoint ("kfree_skb") as raw tracepoint programs get them; 0 when there is none.
     std::size_t tracepoint_arguments(const std::string& tracepoint) const;
@@ -29,6 +32,8 @@ class KernelBtf {
     struct Deleter {
         void operator()(btf* types) const;
     };
+    // Of the kernel, while `types_` are those of a module as well, which refer to them.
+    std::unique_ptr<btf, Deleter> base_;
     std::unique_ptr<btf, Deleter> types_;
 };
 

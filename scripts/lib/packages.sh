@@ -83,6 +83,7 @@ python3-venv
 ca-certificates
 '
 package_sets[vm]='
+e2fsprogs command:mkfs.ext4
 qemu-system-x86
 busybox-static
 kmod
