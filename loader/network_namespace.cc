@@ -268,8 +268,11 @@ Result<std::vector<NetworkNamespace>> NetworkNamespaceFinder::find_all() {
     if (!host)
         return std::unexpected(std::move(host.error()));
     std::map<NetworkNamespaceId, Seen> seen;
-    if (auto looked = look_at_processes(seen); !looked)
-        return std::unexpected(std::move(looked.error()));
+    looked_ = look_at_processes(seen);
+    // What was found before is not gone because nobody can look.
+    if (!looked_ && looked_before_)
+        return std::unexpected(looked_.error());
+    looked_before_ |= looked_.has_value();
     for (const std::string folder : mount_folders) {
         for (const std::string& name : names_in_folder(folder)) {
             // All namespaces are files of one file system; what is on another one is a left-over.

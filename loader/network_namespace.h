@@ -48,6 +48,9 @@ class NetworkNamespaceFinder {
     // disk and in cgroups; a container that is not running is an error whose hint says so.
     // ENOENT as the error's code means that what a selector of one namespace names is not there now.
     Result<std::vector<NetworkNamespace>> find();
+    // Whether the last `auto` call could look into processes. As long as none could, the namespaces are those
+    // of mounts and the host's; afterwards such a call fails.
+    const Result<void>& looked_into_processes() const { return looked_; }
 
   private:
     // What one pass over processes and mounts says of a namespace.
@@ -69,6 +72,8 @@ class NetworkNamespaceFinder {
     std::string selector_;
     std::map<NetworkNamespaceId, Named> named_;
     std::optional<RunningContainer> container_;
+    Result<void> looked_;
+    bool looked_before_ = false;
 };
 
 // NetworkNamespaceFinder for those who ask once.

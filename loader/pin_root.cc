@@ -146,15 +146,16 @@ std::vector<PinFolder> PinRoot::generations_of(std::string_view name) const {
     return found;
 }
 
-PinFolder PinRoot::next_generation(std::string_view name) const {
+PinFolder PinRoot::next_generation(std::string_view name, std::uint32_t after) const {
     const std::vector<PinFolder> found = generations_of(name);
-    const std::uint32_t number = found.empty() ? 1 : number_of(found.back()) + 1;
-    return root_.below(pin_layout).below(name).below(std::to_string(number));
+    const std::uint32_t last = found.empty() ? after : std::max(after, number_of(found.back()));
+    return root_.below(pin_layout).below(name).below(std::to_string(last + 1));
 }
 
 KeptPins PinRoot::kept(std::string_view programs, const std::string& written) const {
-    KeptPins pins{.folder = next_generation(programs), .before = generations_of(programs)};
     const std::uint32_t first = number_of(PinFolder(written));
+    // Where the written one was removed, what is credited of it must not meet other maps of its name.
+    KeptPins pins{.folder = next_generation(programs, first), .before = generations_of(programs)};
     // Those before the written one were credited, and the process ended before it removed them.
     const auto over = std::ranges::stable_partition(
         pins.before, [&](const PinFolder& each) { return !written.empty() && number_of(each) >= first; });
@@ -189,7 +190,7 @@ std::vector<PinFolder> PinRoot::forgotten(const std::function<bool(const PinFold
 KeptPins PinRoot::renewed(KeptPins pins) const {
     const PinFolder programs = above(pins.folder);
     pins.before.push_back(pins.folder);
-    pins.folder = next_generation(last_name(programs));
+    pins.folder = next_generation(last_name(programs), 0);
     return pins;
 }
 
@@ -281,11 +282,13 @@ Result<std::size_t> detach_all(const std::string& root) {
     const auto namespaces = find_network_namespaces("auto");
     if (!namespaces)
         return std::unexpected(namespaces.error());
+    // Whatever is left when this ends half-way is not to be understood any more.
+    folder.remove(epoch_name);
     const std::vector<PinnedPrograms> found = list(folder);
     for (const PinnedPrograms& each : found)
         detach_pinned(each.folder, *namespaces);
     for (const std::string& name : folder.entries()) {
-        if (name.starts_with(layout_prefix) || name == epoch_name)
+        if (name.starts_with(layout_prefix))
             folder.remove(name);
     }
     // As long as nothing of others is in it, and it was not made for another user's exporter.

@@ -61,7 +61,8 @@ class PinRoot {
 
   private:
     std::vector<PinFolder> generations_of(std::string_view name) const;
-    PinFolder next_generation(std::string_view name) const;
+    // Its number is greater than `after` and than that of any other.
+    PinFolder next_generation(std::string_view name, std::uint32_t after) const;
 
     PinFolder root_{""};
     UniqueFd lock_;

@@ -60,7 +60,9 @@ Result<void> PostgresWaitProgram::start() {
     if (auto opened = takeover_.open(); !opened)
         return opened;
     started_ = true;
-    return attach_to_cgroup();
+    // Who was there may be gone already: watch() says so, and is called again.
+    static_cast<void>(attach_to_cgroup());
+    return {};
 }
 
 Result<void> PostgresWaitProgram::attach_to_cgroup() {

@@ -2,11 +2,12 @@
 
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/un.h>
-#include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -21,8 +22,10 @@ using broker::NamespaceEntry;
 using broker::Question;
 using broker::Request;
 
-// How long a broker that failed is left alone, so that many questions do not wait for it one after the other.
+// How long a broker that failed is left alone, so that many questions do not wait for it one after the other:
+// at least so long, and several times what the last question waited.
 constexpr std::chrono::seconds patience{1};
+constexpr int pauses_per_silence = 5;
 
 constexpr const char* restart_hint =
     "systemctl restart pangolin_process_broker.socket; journalctl -u pangolin_process_broker says what it "
@@ -98,7 +101,8 @@ ProcessBroker::ProcessBroker(std::string socket, std::chrono::milliseconds time_
 
 bool ProcessBroker::present() {
     const std::lock_guard lock(mutex_);
-    return state_ != State::untried || ::access(path_.c_str(), F_OK) == 0;
+    struct stat file{};
+    return state_ != State::untried || (::stat(path_.c_str(), &file) == 0 && S_ISSOCK(file.st_mode));
 }
 
 Result<int> ProcessBroker::process_folder() {
@@ -179,7 +183,11 @@ Result<ProcessBroker::Reply> ProcessBroker::ask(Question question, pid_t pid) {
     request.pid = pid;
     const std::lock_guard lock(mutex_);
     const auto now = std::chrono::steady_clock::now();
-    if (state_ == State::fails && now - failed_at_ < patience)
+    const std::chrono::milliseconds pause =
+        failed_.code == ETIMEDOUT
+            ? std::max<std::chrono::milliseconds>(patience, pauses_per_silence * time_limit_)
+            : patience;
+    if (state_ == State::fails && now - failed_at_ < pause)
         return std::unexpected(failed_);
     auto reply = exchange(request);
     // It may have been started anew since the last question.

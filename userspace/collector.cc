@@ -228,21 +228,29 @@ void Collector::discover() {
 
     const std::lock_guard lock(mutex_);
     discovered_ = {};
+    const Result<void>& complete = namespaces_.looked_into_processes();
+    if (complete)
+        processes_state_.succeeded();
+    else
+        processes_state_.failed(complete.error());
     if (found)
-        reconcile(*found);
+        reconcile(*found, complete.has_value());
     else
         discovered_ = std::unexpected(found.error());
     // The chosen namespace is not there: whoever still watched it would keep it from ending.
     if (!found && found.error().code == ENOENT)
-        reconcile({});
+        reconcile({}, true);
 }
 
-void Collector::reconcile(const std::vector<WireGuardInterface>& found) {
-    looked_ = true;
-    resume_paused(found);
-    drop_missing(found);
+// What is not among the found is gone only when they are all that there are.
+void Collector::reconcile(const std::vector<WireGuardInterface>& found, bool complete) {
+    looked_ |= complete;
+    resume_paused(found, complete);
+    if (complete)
+        drop_missing(found);
     add_new(found);
-    remove_unknown_pins();
+    if (complete)
+        remove_unknown_pins();
 }
 
 void Collector::drop_missing(const std::vector<WireGuardInterface>& found) {
@@ -359,13 +367,15 @@ void Collector::poll_sockets(const PollTime& now, PollScope scope) {
 }
 
 void Collector::update_states(const Result<void>& reads) {
-    if (!discovered_)
+    if (!discovered_ && !processes_state_.up())
+        wireguard_state_.failed_with(discovered_.error());
+    else if (!discovered_)
         wireguard_state_.failed(discovered_.error());
     else if (!opened_)
         wireguard_state_.failed(opened_.error());
     else if (!reads)
         wireguard_state_.failed(reads.error());
-    else if (!looked_)
+    else if (!looked_ && monitors_.empty())
         wireguard_state_.idle();
     else if (monitors_.empty() && attached_)
         wireguard_state_.failed(no_interface(options_.netns));
@@ -386,6 +396,7 @@ void Collector::update_states(const Result<void>& reads) {
     };
     look_at(wireguard_state_);
     look_at(kernel_state_);
+    look_at(processes_state_);
     if (options_.sites)
         look_at(sites_state_);
     const std::lock_guard lock(problems_mutex_);
@@ -493,7 +504,7 @@ std::shared_ptr<const Snapshot> Collector::collect() {
     describe_sites(*snapshot);
     describe_resources(*snapshot);
     describe_losses(*snapshot);
-    snapshot->sources = {wireguard_state_.status(), kernel_state_.status()};
+    snapshot->sources = {wireguard_state_.status(), kernel_state_.status(), processes_state_.status()};
     sockets_.describe(*snapshot);
     if (options_.sites)
         snapshot->sources.push_back(sites_state_.status());

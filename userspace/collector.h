@@ -77,7 +77,7 @@ class Collector {
     MonitorKeeping keeping();
     void restore_part(ArchiveReader& block);
     void write_parts(ArchiveWriter& writer);
-    void resume_paused(const std::vector<WireGuardInterface>& found);
+    void resume_paused(const std::vector<WireGuardInterface>& found, bool complete);
     // Writes down all totals and what kernel elements they come from, and then lets go of what is final.
     void write_state(WriteReason reason);
     void remove_unknown_pins();
@@ -85,7 +85,7 @@ class Collector {
     void attach_sockets();
     void refresh_sites();
     void discover();
-    void reconcile(const std::vector<WireGuardInterface>& found);
+    void reconcile(const std::vector<WireGuardInterface>& found, bool complete);
     void drop_missing(const std::vector<WireGuardInterface>& found);
     void add_new(const std::vector<WireGuardInterface>& found);
     void poll(PollScope scope);
@@ -142,6 +142,7 @@ class Collector {
     std::set<WireGuardKey> own_exit_nodes_;
     SourceState wireguard_state_{"wireguard"};
     SourceState kernel_state_{"kernel"};
+    SourceState processes_state_{"processes"};
     SourceState sites_state_;
     // Of the last discovery: finding interfaces, reading new ones, attaching to them.
     Result<void> discovered_;

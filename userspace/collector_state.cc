@@ -137,15 +137,17 @@ void Collector::write_parts(ArchiveWriter& writer) {
     });
 }
 
-void Collector::resume_paused(const std::vector<WireGuardInterface>& found) {
+void Collector::resume_paused(const std::vector<WireGuardInterface>& found, bool complete) {
     if (paused_.empty())
         return;
-    while (!paused_.empty()) {
-        std::unique_ptr<InterfaceMonitor> monitor = std::move(paused_.back());
-        paused_.pop_back();
+    for (std::size_t at = paused_.size(); at-- > 0;) {
         const auto same = std::ranges::find_if(found, [&](const WireGuardInterface& interface) {
-            return interface.same_as(monitor->interface());
+            return interface.same_as(paused_[at]->interface());
         });
+        if (same == found.end() && !complete)
+            continue;
+        std::unique_ptr<InterfaceMonitor> monitor = std::move(paused_[at]);
+        paused_.erase(paused_.begin() + static_cast<std::ptrdiff_t>(at));
         // It is written down while it resumes.
         monitors_.push_back(std::move(monitor));
         InterfaceMonitor& resumed = *monitors_.back();

@@ -217,6 +217,22 @@ TEST_F(KeptProgramsTest, TheNextOneMayBeKilledAnywhereInTheSameMaps) {
     FAIL() << "a process takes more steps";
 }
 
+// Somebody has removed what was pinned, and the state tells of it.
+TEST_F(KeptProgramsTest, MapsThatAreGoneAreNotTakenForNewOnes) {
+    for (unsigned steps = 0; steps < most_steps; ++steps) {
+        SCOPED_TRACE(steps);
+        begin();
+        world_.active.reset();
+        PinFolder(root_).below(world_.file.written).remove();
+        world_.events = world_.file.total;
+        const bool ended = live(1, steps);
+        expect_every_event_once(1);
+        if (ended)
+            return;
+    }
+    FAIL() << "a process takes more steps";
+}
+
 // Two at a time: what the one left half done, the other one finds, and leaves half done as well.
 TEST_F(KeptProgramsTest, TwoMayBeKilledAnywhereOnTheWayToMoreRoom) {
     for (unsigned steps = 0; steps < most_steps; ++steps) {

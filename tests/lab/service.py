@@ -115,7 +115,8 @@ class Broker:
         self.permitted.set()
         self.ended = threading.Event()
         # Where the exporter's mounts put the socket.
-        self.made = not Path(self.asked).exists()
+        # A run that was killed leaves an empty file.
+        self.made = not Path(self.asked).exists() or Path(self.asked).is_file()
         if self.made:
             Path(self.asked).touch()
         self.thread = threading.Thread(target=self._watch)
