@@ -93,7 +93,7 @@ GROUPING = re.compile(r"\b(by|without|on|ignoring|group_left|group_right)\s*\(([
 WORD = re.compile(r"(?<![\w$.])[a-zA-Z_]\w*")
 FUNCTIONS = {
     *("sum", "min", "max", "avg", "count", "group", "topk", "and", "or", "unless", "offset"),
-    *("rate", "increase", "changes", "absent", "max_over_time", "histogram_quantile"),
+    *("rate", "increase", "changes", "absent", "clamp_max", "max_over_time", "histogram_quantile"),
     *("label_replace", "vector", "time"),
 }
 
