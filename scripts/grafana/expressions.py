@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 
 _SELECTOR = re.compile(r"\b((?:pangolin|process)_[a-z_]+)(?:\{([^}]*)\})?")
+# What Prometheus tells exporters apart by.
+EXPORTER = "job, instance"
 _HISTOGRAM_SUFFIX = re.compile(r"_(bucket|sum|count)$")
 
 
@@ -46,11 +48,19 @@ class Catalogue:
         return _SELECTOR.sub(scope, expression).replace("[]", "[$__rate_interval]")
 
 
+def of_each_exporter(expression: str) -> str:
+    """Grouped by exporter as well: what has one id at two of them is not the same."""
+    return re.sub(r"\bby \(", f"by ({EXPORTER}, ", expression)
+
+
 def named(expression: str, key: str, info: str, label: str = "name") -> str:
-    """With a label of the _info family, by `key`; what has no _info keeps its first key in the label's place."""
-    found = f"({expression}) * on ({key}) group_left ({label}) topk by ({key}) (1, {info})"
+    """Of each exporter, with a label of the _info family, by `key`; what has no _info keeps its first key in the
+    label's place."""
+    expression = of_each_exporter(expression)
+    on = f"{EXPORTER}, {key}"
+    found = f"({expression}) * on ({on}) group_left ({label}) topk by ({on}) (1, {info})"
     own = key.split(",")[0]
-    return f'{found} or on ({key}) label_replace({expression}, "{label}", "$1", "{own}", "(.*)")'
+    return f'{found} or on ({on}) label_replace({expression}, "{label}", "$1", "{own}", "(.*)")'
 
 
 def by_site(expression: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .expressions import by_resource, by_site, or_zero, quantile
+from .expressions import by_resource, by_site, of_each_exporter, or_zero, quantile
 from .panels import (
     GREEN,
     RED,
@@ -16,6 +16,7 @@ from .panels import (
     graph,
     instance_variable,
     link,
+    named_legend,
     number,
     stacked,
     states,
@@ -69,21 +70,23 @@ def now() -> Row:
 
 def table_of_sites() -> Panel:
     def cell(expression: str) -> Query:
-        return Query(expression, instant=True, format="table")
+        return Query(of_each_exporter(expression), instant=True, format="table")
 
     def traffic(direction: str) -> Query:
         bytes_of = f'pangolin_site_bandwidth_bytes_total{{direction="{direction}"}}'
         return cell(f"sum by (site_id) (rate({bytes_of}[]))")
 
+    everything = "group by (site_id) (pangolin_site_online or pangolin_site_bandwidth_bytes_total)"
     uptime = "max by (site_id) (increase(pangolin_site_uptime_seconds_total[$__range])) / $__range_s"
     state = {"mappings": STATES, "custom__cellOptions": {"type": "color-text"}}
     return table(
         "Sites",
-        {"site_id": "site_id", "name": "name", "Value #B": "tunnel", "Value #C": "Pangolin says"}
+        {"site_id": "site_id", "name": "name", "instance": "exporter"}
+        | {"Value #B": "tunnel", "Value #C": "Pangolin says"}
         | {"Value #D": "from the site", "Value #E": "to the site"}
         | {"Value #F": "up during this time", "Value #G": "drops of the tunnel"},
         # All sites, and whatever else has traffic.
-        cell(by_site("group by (site_id) (pangolin_site_online or pangolin_site_bandwidth_bytes_total)")),
+        Query(by_site(everything), instant=True, format="table"),
         cell("max by (site_id) (pangolin_tunnel_up)"),
         cell('max by (site_id) (pangolin_site_online{transport!="wireguard"})'),
         traffic("ingress"),
@@ -105,9 +108,12 @@ def table_of_sites() -> Panel:
 
 
 def sites() -> Row:
+    def of_site(expression: str) -> Query:
+        return Query(by_site(expression), named_legend("name"))
+
     def bandwidth(direction: str) -> Query:
-        rate = f'sum by (site_id) (rate(pangolin_site_bandwidth_bytes_total{{direction="{direction}"}}[]))'
-        return Query(by_site(rate), "{{name}}")
+        bytes_of = f'pangolin_site_bandwidth_bytes_total{{direction="{direction}"}}'
+        return of_site(f"sum by (site_id) (rate({bytes_of}[]))")
 
     return Row(
         "Sites",
@@ -117,7 +123,7 @@ def sites() -> Row:
             stacked("Bandwidth to the sites", bandwidth("egress"), unit="Bps", width=12),
             states(
                 "Tunnels",
-                Query(by_site('max by (site_id) (pangolin_tunnel_up{transport="wireguard"})'), "{{name}}"),
+                of_site('max by (site_id) (pangolin_tunnel_up{transport="wireguard"})'),
                 width=12,
             ),
             graph(
@@ -127,17 +133,17 @@ def sites() -> Row:
             ),
             graph(
                 "Round trip through the tunnel, median",
-                Query(by_site(quantile(0.5, "pangolin_tunnel_latency_seconds_bucket", "site_id")), "{{name}}"),
+                of_site(quantile(0.5, "pangolin_tunnel_latency_seconds_bucket", "site_id")),
                 unit="s",
             ),
             graph(
                 "Reconnects",
-                Query(by_site("sum by (site_id) (increase(pangolin_tunnel_reconnects_total[]))"), "{{name}}"),
+                of_site("sum by (site_id) (increase(pangolin_tunnel_reconnects_total[]))"),
                 note="Within Grafana's rate interval.",
             ),
             graph(
                 "Packets dropped",
-                Query(by_site("sum by (site_id) (rate(pangolin_site_packet_drops_total[]))"), "{{name}}"),
+                of_site("sum by (site_id) (rate(pangolin_site_packet_drops_total[]))"),
                 unit="pps",
             ),
         ],
@@ -146,7 +152,7 @@ def sites() -> Row:
 
 def resources() -> Row:
     def by_name(expression: str) -> Query:
-        return Query(by_resource(expression), "{{name}}")
+        return Query(by_resource(expression), named_legend("name"))
 
     return Row(
         "Resources",

@@ -31,6 +31,11 @@ class Query:
     format: str = "time_series"
 
 
+def named_legend(label: str, more: str = "") -> str:
+    """For what expressions.named() gives: two exporters may have the same name for something."""
+    return " ".join(filter(None, (f"{{{{{label}}}}}", more, "({{instance}})")))
+
+
 @dataclass
 class Panel:
     """One panel; what it says of itself comes from the catalogue's help and `note`."""

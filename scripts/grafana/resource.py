@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .expressions import by_backend, by_resource, mean, or_zero, quantile
+from .expressions import EXPORTER, by_backend, by_resource, mean, or_zero, quantile
 from .panels import (
     GREEN,
     RED,
@@ -14,6 +14,7 @@ from .panels import (
     graph,
     heatmap,
     instance_variable,
+    named_legend,
     named_variable,
     number,
     stacked,
@@ -22,7 +23,7 @@ from .panels import (
 
 DURATION = "pangolin_resource_request_duration_seconds"
 # Metrics of backends do not name the resource, which a backend may share with others.
-OF_THE_RESOURCE = "and on (backend, site_id) pangolin_backend_info"
+OF_THE_RESOURCE = f"and on ({EXPORTER}, backend, site_id) pangolin_backend_info"
 
 
 def now() -> Row:
@@ -53,7 +54,7 @@ def now() -> Row:
 
 
 def of_resource(expression: str, legend: str = "") -> Query:
-    return Query(by_resource(expression), f"{{{{name}}}} {legend}".strip())
+    return Query(by_resource(expression), named_legend("name", legend))
 
 
 def requests() -> Row:
@@ -131,12 +132,12 @@ def errors() -> Row:
 
 def backend_health() -> Panel:
     health = f"max by (backend, site_id) (pangolin_backend_health_status {OF_THE_RESOURCE})"
-    return states("Health", Query(by_backend(health), "{{target}} at {{site_id}}"), width=12)
+    return states("Health", Query(by_backend(health), named_legend("target", "at {{site_id}}")), width=12)
 
 
 def backends() -> Row:
     def query(expression: str, legend: str) -> Query:
-        return Query(by_backend(f"({expression}) {OF_THE_RESOURCE}"), f"{{{{target}}}} {legend}".strip())
+        return Query(by_backend(f"({expression}) {OF_THE_RESOURCE}"), named_legend("target", legend))
 
     size = "pangolin_backend_response_size_bytes"
     return Row(
@@ -156,13 +157,13 @@ def backends() -> Row:
                 "Requests by backend",
                 Query(
                     by_backend("sum by (backend, site_id) (rate(pangolin_resource_requests_total[]))"),
-                    "{{target}}",
+                    named_legend("target"),
                 ),
                 unit="reqps",
             ),
             graph(
                 "Mean duration by backend",
-                Query(by_backend(mean(DURATION, "backend, site_id")), "{{target}}"),
+                Query(by_backend(mean(DURATION, "backend, site_id")), named_legend("target")),
                 unit="s",
             ),
             graph(

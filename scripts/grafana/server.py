@@ -16,6 +16,7 @@ from .panels import (
     events,
     graph,
     instance_variable,
+    named_legend,
     number,
     stacked,
     states,
@@ -161,6 +162,7 @@ def traefik_and_database() -> list[Panel]:
 
 def certificates() -> list[Panel]:
     by_domain = "min by (domain) (pangolin_acme_cert_expiry_days)"
+    by_resource_id = "min by (resource_id) (pangolin_certificates_expiry_days)"
     return [
         table(
             "Certificates by domain",
@@ -172,7 +174,7 @@ def certificates() -> list[Panel]:
         ),
         graph(
             "Days left, by resource",
-            Query(by_resource("min by (resource_id) (pangolin_certificates_expiry_days)"), "{{name}}"),
+            Query(by_resource(by_resource_id), named_legend("name")),
             unit="d",
         ),
         events("Events", added("pangolin_acme_cert_events_total", "domain, event")),

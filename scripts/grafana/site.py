@@ -16,6 +16,7 @@ from .panels import (
     graph,
     heatmap,
     instance_variable,
+    named_legend,
     named_variable,
     number,
     stacked,
@@ -27,7 +28,7 @@ HANDSHAKE = "pangolin_site_handshake_latency_seconds"
 
 
 def of_site(expression: str, legend: str = "") -> Query:
-    return Query(by_site(expression), f"{{{{name}}}} {legend}".strip())
+    return Query(by_site(expression), named_legend("name", legend))
 
 
 def since_last_handshake() -> str:
@@ -177,7 +178,7 @@ def traffic() -> list[Panel]:
 def resources() -> list[Panel]:
     def of_resource(metric: str, legend: str = "") -> Query:
         rate = f"sum by (resource_id) (rate({metric}[]))"
-        return Query(by_resource(rate), f"{{{{name}}}} {legend}".strip())
+        return Query(by_resource(rate), named_legend("name", legend))
 
     health = "max by (backend, site_id) (pangolin_backend_health_status)"
     return [
@@ -188,7 +189,7 @@ def resources() -> list[Panel]:
             of_resource("pangolin_resource_errors_total", "errors"),
             unit="reqps",
         ),
-        states("Backends", Query(by_backend(health), "{{target}} by {{backend}}")),
+        states("Backends", Query(by_backend(health), named_legend("target", "by {{backend}}"))),
     ]
 
 

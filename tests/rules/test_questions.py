@@ -192,5 +192,72 @@ class Dashboards(unittest.TestCase):
         self.assertEqual(set(re.findall(r"\[([^\]]*)\]", expressions)), {"$__rate_interval", "$__range"})
 
 
+def series(metric: str, **labels: str) -> str:
+    return metric + "{" + ", ".join(f'{label}="{value}"' for label, value in labels.items()) + "}"
+
+
+class Names(unittest.TestCase):
+    """Of exporters that have the same ids for sites, resources and backends."""
+
+    EXPORTERS = (
+        {"job": "pangolin", "instance": "a"},
+        {"job": "pangolin", "instance": "b"},
+        {"job": "x", "instance": "b"},
+    )
+    SITE = {"site_id": "home"}
+    RESOURCE = {"resource_id": "web"}
+    BACKEND = {"backend": "b:1", "site_id": "home"}
+    # What a question's answer has, but for the exporter and the name.
+    ANSWERS = (
+        ("pangolin-overview: Sites A", "name", SITE),
+        ("pangolin-overview: Tunnels A", "name", SITE),
+        ("pangolin-overview: Connections in use A", "name", RESOURCE),
+        ("pangolin-site: Backends A", "target", BACKEND),
+        ("pangolin-resource: Health A", "target", BACKEND),
+    )
+
+    def published(self) -> Iterator[str]:
+        for exporter in self.EXPORTERS:
+            name = "of " + " ".join(exporter.values())
+            yield series("pangolin_site_info", **exporter, **self.SITE, name=name)
+            yield series("pangolin_site_online", **exporter, **self.SITE, transport="websocket")
+            yield series("pangolin_tunnel_up", **exporter, **self.SITE, transport="wireguard")
+            yield series("pangolin_resource_info", **exporter, **self.RESOURCE, name=name)
+            yield series("pangolin_resource_active_connections", **exporter, **self.SITE, **self.RESOURCE)
+            yield series("pangolin_backend_info", **exporter, **self.BACKEND, **self.RESOURCE, target=name)
+            yield series("pangolin_backend_health_status", **exporter, **self.BACKEND)
+
+    def answered(self, label: str, labels: dict[str, str]) -> list[dict]:
+        return [
+            {"labels": series("", **exporter, **labels, **{label: "of " + " ".join(exporter.values())}), "value": 1}
+            for exporter in self.EXPORTERS
+        ]
+
+    def test_each_exporter_has_its_own(self) -> None:
+        asked = {each.where: questions.substituted(each.expression) for each in questions.of_dashboards()}
+        case = {
+            "interval": "1m",
+            "input_series": [{"series": each, "values": "1+0x10"} for each in self.published()],
+            "promql_expr_test": [
+                {"expr": asked[where], "eval_time": "5m", "exp_samples": self.answered(label, labels)}
+                for where, label, labels in self.ANSWERS
+            ],
+        }
+        with tempfile.NamedTemporaryFile("w", prefix="pangolin_exporter-test-", suffix=".yml") as file:
+            json.dump({"tests": [case]}, file)
+            file.flush()
+            tested = subprocess.run(["promtool", "test", "rules", file.name], capture_output=True, text=True)
+        self.assertEqual(tested.returncode, 0, tested.stdout + tested.stderr)
+
+    def test_all_are_joined_by_exporter(self) -> None:
+        joins = 0
+        for question in questions.of_dashboards():
+            for labels in re.findall(r"on \(([^)]*)\) group_left \((?:name|target)\)", question.expression):
+                joins += 1
+                self.assertLess(SCRAPED, set(labels.split(", ")), question.where)
+                self.assertTrue("{{instance}}" in question.legend or question.legend == "__auto", question.where)
+        self.assertGreater(joins, 40)
+
+
 if __name__ == "__main__":
     harness.main()
