@@ -15,6 +15,12 @@
 
 namespace pangolin {
 
+// Into a program's variables or a mapped array, which programs read meanwhile.
+template <class Value>
+void store_shared(Value& place, Value value) {
+    __atomic_store_n(&place, value, __ATOMIC_RELAXED);
+}
+
 // The sum over all possible CPUs of one element of a per-CPU array of 64-bit counters; 0 when it cannot be
 // read.
 std::uint64_t read_per_cpu_sum(int map_fd, std::uint32_t key);

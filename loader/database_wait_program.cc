@@ -23,11 +23,6 @@ std::uint32_t kernel_device(dev_t device) {
     return static_cast<std::uint32_t>(major(device) << 20 | minor(device));
 }
 
-template <class Value>
-void store(Value& place, Value value) {
-    __atomic_store_n(&place, value, __ATOMIC_RELAXED);
-}
-
 // Waits of a program that is gone have no end.
 template <class Value>
 void clear_threads(const bpf_map* map) {
@@ -83,15 +78,15 @@ void DatabaseWaitProgram::watch(pid_t process, std::uint64_t start_time, dev_t d
     // While it is none, no event is seen: who waits now may be granted his lock then.
     if (same_process && data.database_device == kernel_device(device) && data.database_inode == inode)
         return;
-    store<__u32>(data.process, 0);
+    store_shared<__u32>(data.process, 0);
     if (!same_process) {
         clear_threads<std::array<__u64, 2>>(skeleton_->maps.lock_waits);
         clear_threads<__u64>(skeleton_->maps.sync_begins);
     }
-    store<__u64>(data.process_start, start_time);
-    store<__u32>(data.database_device, kernel_device(device));
-    store<__u64>(data.database_inode, inode);
-    store<__u32>(data.process, number);
+    store_shared<__u64>(data.process_start, start_time);
+    store_shared<__u32>(data.database_device, kernel_device(device));
+    store_shared<__u64>(data.database_inode, inode);
+    store_shared<__u32>(data.process, number);
 }
 
 database_wait DatabaseWaitProgram::read() const {

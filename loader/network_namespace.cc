@@ -272,6 +272,9 @@ Result<std::vector<NetworkNamespace>> NetworkNamespaceFinder::find_all() {
     // What was found before is not gone because nobody can look.
     if (!looked_ && looked_before_)
         return std::unexpected(looked_.error());
+    // Some are seen all the same: those of the same user.
+    if (auto hidden = processes_are_hidden(); looked_ && hidden)
+        looked_ = std::unexpected(std::move(*hidden));
     looked_before_ |= looked_.has_value();
     for (const std::string folder : mount_folders) {
         for (const std::string& name : names_in_folder(folder)) {

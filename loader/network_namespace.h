@@ -48,8 +48,8 @@ class NetworkNamespaceFinder {
     // disk and in cgroups; a container that is not running is an error whose hint says so.
     // ENOENT as the error's code means that what a selector of one namespace names is not there now.
     Result<std::vector<NetworkNamespace>> find();
-    // Whether the last `auto` call could look into processes. As long as none could, the namespaces are those
-    // of mounts and the host's; afterwards such a call fails.
+    // Whether the last `auto` call could look into all processes. As long as none could, the namespaces are
+    // the host's, those of mounts and of the processes that can be seen; afterwards such a call fails.
     const Result<void>& looked_into_processes() const { return looked_; }
 
   private:

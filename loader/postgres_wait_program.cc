@@ -29,11 +29,6 @@ Result<std::uint64_t> cookie_of(const NetworkNamespace& netns) {
     return cookie;
 }
 
-template <class Value>
-void store(Value& place, Value value) {
-    __atomic_store_n(&place, value, __ATOMIC_RELAXED);
-}
-
 }  // namespace
 
 PostgresWaitProgram::PostgresWaitProgram(PostgresWaitProgram&&) noexcept = default;
@@ -83,14 +78,14 @@ Result<void> PostgresWaitProgram::watch(const NetworkNamespace& netns, std::uint
         data.netns_inode == inode && data.netns_cookie == *cookie && data.server_port == port;
     // While it is none, no packet is seen: who waits now may get his answer then.
     if (!is_same) {
-        store<__u32>(data.server_port, 0);
-        store<__u32>(data.netns_inode, inode);
-        store<__u64>(data.netns_cookie, *cookie);
+        store_shared<__u32>(data.server_port, 0);
+        store_shared<__u32>(data.netns_inode, inode);
+        store_shared<__u64>(data.netns_cookie, *cookie);
     }
     cgroup_ = cgroup;
     auto attached = attach_to_cgroup();
     if (attached)
-        store<__u32>(data.server_port, port);
+        store_shared<__u32>(data.server_port, port);
     return attached;
 }
 

@@ -37,6 +37,8 @@ class PostgresWaitProgram {
     // The sums over the life of its maps; all 0 when they cannot be read.
     postgres_wait read() const;
     std::size_t attachments() const { return takeover_.attachments(); }
+    // Of these, at control groups.
+    std::size_t cgroup_attachments() const { return takeover_.cgroup_attachments(); }
 
   private:
     PostgresWaitProgram() = default;

@@ -105,18 +105,9 @@ Finding inspect_privileges() {
 Finding inspect_processes() {
     if ((effective_capabilities() >> CAP_SYS_PTRACE & 1) != 0)
         return {FindingLevel::ok, "processes", "looked into by the exporter itself"};
+    if (const auto hidden = processes_are_hidden())
+        return {FindingLevel::missing, "processes", hidden->message()};
     ProcessBroker* const broker = process_broker();
-    if (broker == nullptr)
-        return {
-            FindingLevel::missing, "processes",
-            Error{
-                "missing CAP_SYS_PTRACE (to find the namespaces of other users' processes), and there is no "
-                "process broker at " +
-                    ProcessBroker::usual_socket(),
-                "Run as root, or as the shipped systemd units do; what is mounted under /run/netns is "
-                "found without it.",
-                0}
-                .message()};
     if (const auto folder = broker->process_folder(); !folder)
         return {FindingLevel::missing, "processes", folder.error().message()};
     return {FindingLevel::ok, "processes", "looked into through the broker at " + broker->socket()};

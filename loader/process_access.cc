@@ -60,6 +60,18 @@ ProcessBroker* process_broker() {
     return broker_of_this_process().get();
 }
 
+std::optional<Error> processes_are_hidden() {
+    if (may_look_itself() || broker_of_this_process()->present())
+        return std::nullopt;
+    return Error{
+        "missing CAP_SYS_PTRACE (to find the namespaces of other users' processes), and there is no "
+        "process broker at " +
+            broker_of_this_process()->socket(),
+        "Run as root, or as the shipped systemd units do; what is mounted under /run/netns is found "
+        "without it.",
+        EACCES};
+}
+
 void use_process_broker_at(const std::string& socket) {
     broker_of_this_process() = std::make_unique<ProcessBroker>(socket);
 }

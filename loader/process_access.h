@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,10 @@ namespace pangolin {
 
 // Null: this process looks itself, with what it is permitted.
 ProcessBroker* process_broker();
+
+// Why other users' processes cannot be looked into: there is neither the capability nor a broker. None: they
+// can, as far as the broker answers.
+std::optional<Error> processes_are_hidden();
 
 // For tests: asks at another socket from now on. Call it before any thread looks into processes.
 void use_process_broker_at(const std::string& socket);

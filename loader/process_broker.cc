@@ -31,13 +31,17 @@ constexpr const char* restart_hint =
     "systemctl restart pangolin_process_broker.socket; journalctl -u pangolin_process_broker says what it "
     "met.";
 constexpr const char* owner_hint =
-    "It is there for the owner of its socket alone: run as that user, or as root.";
+    "It is there for the owner of its socket alone: run as that user, or as root. "
+    "journalctl -u pangolin_process_broker says what it met.";
 
-std::unexpected<Error> broker_failure(int code, const std::string& path, std::string_view what) {
-    // For a namespace ENOENT means that it is gone.
+std::unexpected<Error> broker_failure(int code, const std::string& path, std::string_view what,
+                                      const char* hint = restart_hint) {
+    // What a call with a time limit says at its end.
+    code = code == EAGAIN ? ETIMEDOUT : code;
     Error error = system_failure(code, "the process broker at " + path + " " + std::string(what),
-                                 code == EACCES ? owner_hint : restart_hint)
+                                 code == EACCES ? owner_hint : hint)
                       .error();
+    // For a namespace ENOENT means that it is gone.
     error.code = code == ENOENT ? ECONNREFUSED : code;
     return std::unexpected(std::move(error));
 }
@@ -181,18 +185,14 @@ Result<ProcessBroker::Reply> ProcessBroker::ask(Question question, pid_t pid) {
     Request request;
     request.question = static_cast<std::uint16_t>(question);
     request.pid = pid;
-    const std::lock_guard lock(mutex_);
-    const auto now = std::chrono::steady_clock::now();
-    const std::chrono::milliseconds pause =
-        failed_.code == ETIMEDOUT
-            ? std::max<std::chrono::milliseconds>(patience, pauses_per_silence * time_limit_)
-            : patience;
-    if (state_ == State::fails && now - failed_at_ < pause)
-        return std::unexpected(failed_);
+    const std::lock_guard asking(asking_);
+    if (auto failure = recent_failure())
+        return std::unexpected(std::move(*failure));
     auto reply = exchange(request);
     // It may have been started anew since the last question.
     if (!reply && (reply.error().code == EPIPE || reply.error().code == ECONNRESET))
         reply = exchange(request);
+    const std::lock_guard lock(mutex_);
     if (!reply) {
         failed_ = reply.error();
         failed_at_ = std::chrono::steady_clock::now();
@@ -202,6 +202,16 @@ Result<ProcessBroker::Reply> ProcessBroker::ask(Question question, pid_t pid) {
         spdlog::info("looking into processes through the broker at {}", path_);
     }
     return reply;
+}
+
+std::optional<Error> ProcessBroker::recent_failure() {
+    const std::lock_guard lock(mutex_);
+    const std::chrono::milliseconds pause =
+        failed_.code == ETIMEDOUT
+            ? std::max<std::chrono::milliseconds>(patience, pauses_per_silence * time_limit_)
+            : patience;
+    const bool is_recent = state_ == State::fails && std::chrono::steady_clock::now() - failed_at_ < pause;
+    return is_recent ? std::optional(failed_) : std::nullopt;
 }
 
 Result<ProcessBroker::Reply> ProcessBroker::exchange(const Request& request) {
@@ -254,9 +264,9 @@ Result<ProcessBroker::Reply> ProcessBroker::receive(const Request& request) {
         uninterrupted([&] { return ::recvmsg(connection_.get(), &message, MSG_CMSG_CLOEXEC); });
     const int code = size < 0 ? errno : 0;
     if (size == 0 || code == ECONNRESET)
-        return broker_failure(ECONNRESET, path_, "hung up (it answers the owner of its socket only)");
+        return broker_failure(ECONNRESET, path_, "hung up", owner_hint);
     if (size < 0)
-        return broker_failure(code == EAGAIN ? ETIMEDOUT : code, path_, "does not answer");
+        return broker_failure(code, path_, "does not answer");
     std::vector<UniqueFd> descriptors = received_descriptors(message);
     const bool whole = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0;
     if (!whole || static_cast<std::size_t>(size) < sizeof reply.answer || reply.answer.error == EPROTO)

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,8 @@ class ProcessBroker {
     };
 
     Result<Reply> ask(broker::Question question, pid_t pid);
+    // None: it may be asked again.
+    std::optional<Error> recent_failure();
     Result<Reply> exchange(const broker::Request& request);
     Result<void> connect();
     Result<Reply> receive(const broker::Request& request);
@@ -65,8 +68,11 @@ class ProcessBroker {
 
     const std::string path_;
     const std::chrono::milliseconds time_limit_;
-    std::mutex mutex_;
+    // Of who asks, while he waits for the answer.
+    std::mutex asking_;
     UniqueFd connection_;
+    // Of all below; nobody waits with it.
+    std::mutex mutex_;
     UniqueFd folder_;
     // As the log has it.
     enum class State : std::uint8_t { untried, answers, fails } state_ = State::untried;

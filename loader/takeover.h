@@ -61,6 +61,8 @@ class Takeover {
                                    const std::vector<std::string>& folders);
 
     std::size_t attachments() const { return links_.size() + cgroup_links_.size(); }
+    // Of these, at control groups.
+    std::size_t cgroup_attachments() const { return cgroup_links_.size(); }
     const std::optional<KeptPins>& pins() const { return pins_; }
     // Whether programs are attached by way of what is pinned in `pins`.
     static bool is_attached(const PinFolder& pins);

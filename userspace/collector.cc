@@ -244,8 +244,8 @@ void Collector::discover() {
 
 // What is not among the found is gone only when they are all that there are.
 void Collector::reconcile(const std::vector<WireGuardInterface>& found, bool complete) {
-    looked_ |= complete;
     resume_paused(found, complete);
+    looked_ |= complete || paused_.empty();
     if (complete)
         drop_missing(found);
     add_new(found);

@@ -16,9 +16,8 @@ constexpr std::uint16_t protocol_version = 1;
 
 // All that can be asked for. What would show a process's memory, environment or open files is not among it.
 enum class Question : std::uint16_t {
-    // A descriptor (O_PATH) of a folder like /proc that has all processes in it; they are the broker's, so
-    // that
-    // its client sees there what every user may see and no more. `pid` is 0.
+    // A descriptor (O_PATH) of the broker's own /proc: all processes, and of each what every user may read.
+    // `pid` is 0.
     process_folder = 1,
     // A descriptor (O_RDONLY) of the process's network namespace.
     network_namespace = 2,
@@ -26,8 +25,7 @@ enum class Question : std::uint16_t {
     root_folder = 3,
     // The path of its working directory, as text.
     working_directory = 4,
-    // The namespaces of all processes from number `pid` on, in their order, as NamespaceEntry: as many as
-    // fit.
+    // The namespaces of all processes from number `pid` on, in order, as NamespaceEntry: those that fit.
     network_namespaces = 5,
     mount_namespaces = 6,
 };

@@ -73,9 +73,6 @@ class Dashboard:
         return tuple(variable["name"] for variable in self.variables)
 
 
-# ---- kinds of panels
-
-
 def graph(title: str, *queries: Query, **more) -> Panel:
     options = {
         "legend": {
@@ -196,9 +193,6 @@ def link(title: str, uid: str, parameter: str) -> list[dict]:
     return [{"title": title, "url": f"/d/{uid}?var-{parameter}=${{__value.raw}}&{variables}"}]
 
 
-# ---- variables
-
-
 def datasource_variable() -> dict:
     return {
         "name": "datasource",
@@ -246,9 +240,6 @@ def named_variable(name: str, label: str, info: str, fallback: str) -> dict:
     unnamed = f'label_replace(group by ({name}) ({fallback}), "name", "$1", "{name}", "(.+)")'
     query = f"query_result({info} or on ({name}) {unnamed})"
     return query_variable(name, label, query, f'/[{{,]name="(?<text>[^"]*)".*[,]{name}="(?<value>[^"]+)"/')
-
-
-# ---- the whole
 
 
 def described(panel: Panel, catalogue: Catalogue) -> str:

@@ -25,7 +25,7 @@ def complaints(server: Prometheus, seldom: set[str] = frozenset()) -> Iterator[s
     there. `seldom` are metrics that this host cannot have."""
     there = set(server.get("label/__name__/values"))
     asked = [*questions.of_dashboards(), *questions.of_variables()]
-    asked += [Question(f"the user's: {query}", query) for query in questions.USERS_QUERIES]
+    asked += [Question(f"documented: {query}", query) for query in questions.DOCUMENTED_QUERIES]
     for question in asked:
         expression = questions.substituted(question.expression)
         missing = questions.parts(expression).metrics - there

@@ -12,8 +12,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 RULES = REPOSITORY / "scripts/prometheus/pangolin_exporter.rules.yml"
 DASHBOARDS = REPOSITORY / "scripts/grafana/dashboards"
 
-# The user's own queries for Grafana, word for word.
-USERS_QUERIES = (
+# What users of Pangolin's proposed metrics are told to ask.
+DOCUMENTED_QUERIES = (
     "rate(pangolin_site_bandwidth_bytes_total[5m])",
     "rate(pangolin_resource_requests_total[5m])",
     "rate(pangolin_resource_request_duration_seconds_sum[5m])"
@@ -83,8 +83,6 @@ def substituted(expression: str, values: dict[str, str] = EVERYTHING) -> str:
         expression = expression.replace(name, value)
     return expression
 
-
-# ---- what an expression is made of
 
 STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 SELECTOR = re.compile(r"([a-zA-Z_]\w*)\{([^}]*)\}")

@@ -66,7 +66,7 @@ class Questions(unittest.TestCase):
             *questions.of_dashboards(),
             *questions.of_variables(),
             *questions.of_readme(),
-            *(questions.Question("the user's document", query) for query in questions.USERS_QUERIES),
+            *(questions.Question("the documented queries", query) for query in questions.DOCUMENTED_QUERIES),
         ]
 
     def complaints(self, expression: str) -> list[str]:

@@ -30,7 +30,9 @@ using broker::NamespaceEntry;
 using broker::Request;
 using test::BrokerProcess;
 using test::NamespaceChild;
+using testing::EndsWith;
 using testing::HasSubstr;
+using testing::StartsWith;
 
 // As in the shipped unit.
 constexpr auto service_capabilities = {CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_SYS_ADMIN};
@@ -85,12 +87,17 @@ TEST(ProcessAccess, ServiceSeesNothingWithoutOne) {
     const NamespaceChild child;
     ASSERT_TRUE(child.running());
     const auto said = as_service("/nonexistent/socket", [&]() -> std::string {
-        const auto found = find_network_namespaces("auto");
+        NetworkNamespaceFinder finder("auto");
+        const auto found = finder.find();
         const auto entered = run_in_network_namespace(child.netns(), [] { return Result<void>(); });
-        return (found ? std::to_string(found->size()) : found.error().message()) +
-               (entered ? " entered" : " " + entered.error().what) + process_name(child.pid());
+        const Result<void>& looked = finder.looked_into_processes();
+        return (found ? "found some, " : found.error().message()) +
+               (looked ? "all" : looked.error().message()) +
+               (entered ? "; entered" : "; " + entered.error().what);
     });
-    EXPECT_THAT(said, HasSubstr(child.netns().name + " is gone"));
+    EXPECT_THAT(said, StartsWith("found some, missing CAP_SYS_PTRACE"));
+    EXPECT_THAT(said, HasSubstr("no process broker at /nonexistent/socket (HINT: "));
+    EXPECT_THAT(said, EndsWith(child.netns().name + " is gone"));
 }
 
 TEST(ProcessAccess, ABrokerThatEndsIsNotMissed) {

@@ -151,8 +151,9 @@ void DatabaseMonitor::describe(Snapshot& snapshot) const {
     const WaitCounts& total = postgres_waits_.total();
     snapshot.lost_updates.push_back({"postgres_connections", "full", total.full});
     snapshot.lost_updates.push_back({"postgres_connections", "encrypted", total.encrypted});
-    snapshot.add_attachments("tracepoint", 1);
-    snapshot.add_attachments("cgroup", postgres_->attachments() - 1);
+    const std::size_t at_cgroups = postgres_->cgroup_attachments();
+    snapshot.add_attachments("tracepoint", postgres_->attachments() - at_cgroups);
+    snapshot.add_attachments("cgroup", at_cgroups);
 }
 
 void DatabaseMonitor::save(ArchiveWriter& writer) const {
