@@ -396,7 +396,6 @@ void Collector::update_states(const Result<void>& reads) {
     };
     look_at(wireguard_state_);
     look_at(kernel_state_);
-    look_at(processes_state_);
     if (options_.sites)
         look_at(sites_state_);
     const std::lock_guard lock(problems_mutex_);

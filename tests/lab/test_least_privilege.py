@@ -30,6 +30,7 @@ SECCOMP_FILTER = "2"
 COUNTING = rf"counting on wg{TAG}0 in network namespace pid:[0-9]+ \([^)]+\)"
 LOOKING = "looking into processes through the broker"
 WARNING = f"the process broker at {service.Broker.asked} does not answer"
+SOURCE_UP = "pangolin_exporter_source_up"
 # All namespaces are looked into, those of the sites as well.
 GERBILS = {"interfaces": [f"wg{TAG}0"]}
 
@@ -155,6 +156,27 @@ class AsService(harness.LabTest):
             exporter.wait_ready(60)
             books.compare(exporter, counted, books.settle(before, books.read()))
 
+    def test_starts_before_its_broker(self) -> None:
+        """What another process left is not gone because nobody can look: it counts on, and is taken over later."""
+        with stage(1, TAG, GERBILS) as (world, books, exporter):
+            wait_counting(exporter, world)
+            before, counted = books.read(), exporter_book(exporter.scrape())
+            exporter.stop(detach=False)
+            broker = exporter.broker
+            broker.permitted.clear()
+            self.addCleanup(broker.permitted.set)
+            broker.kill()
+            exchange(world)
+            exporter.start()
+            exporter.wait_alive()
+            processes = {"source": "processes"}
+            wait_for("it cannot look", lambda: exporter.scrape().value(SOURCE_UP, **processes) == 0)
+            exchange(world)
+            broker.permitted.set()
+            wait_for("it looks", lambda: exporter.scrape().value(SOURCE_UP, **processes) == 1, timeout=30)
+            exporter.wait_ready(60)
+            books.compare(exporter, counted, books.settle(before, books.read()))
+
     def test_reads_no_shadow(self) -> None:
         """Told to read it, it is refused; by root, it is read and found to be no acme.json."""
         settings = {
@@ -166,7 +188,7 @@ class AsService(harness.LabTest):
                 exporter.wait_alive()
                 wait_for("it has tried", lambda: "/etc/shadow" in exporter.log())
                 self.assertEqual("cannot read /etc/shadow: Permission denied" in exporter.log(), refused)
-                self.assertEqual(exporter.scrape().value("pangolin_exporter_source_up", source="acme"), 0)
+                self.assertEqual(exporter.scrape().value(SOURCE_UP, source="acme"), 0)
 
 
 class SeesPangolin(test_control_plane.ControlPlane):
