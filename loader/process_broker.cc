@@ -190,7 +190,7 @@ Result<ProcessBroker::Reply> ProcessBroker::ask(Question question, pid_t pid) {
         return std::unexpected(std::move(*failure));
     auto reply = exchange(request);
     // It may have been started anew since the last question.
-    if (!reply && (reply.error().code == EPIPE || reply.error().code == ECONNRESET))
+    if (!reply && reply.error().code == ECONNRESET)
         reply = exchange(request);
     const std::lock_guard lock(mutex_);
     if (!reply) {
@@ -219,7 +219,9 @@ Result<ProcessBroker::Reply> ProcessBroker::exchange(const Request& request) {
         return std::unexpected(std::move(connected.error()));
     Result<Reply> reply;
     if (uninterrupted([&] { return ::send(connection_.get(), &request, sizeof request, MSG_NOSIGNAL); }) < 0)
-        reply = broker_failure(errno, path_, "takes no question");
+        reply = errno == EPIPE || errno == ECONNRESET
+                    ? broker_failure(ECONNRESET, path_, "hung up", owner_hint)
+                    : broker_failure(errno, path_, "takes no question");
     else
         reply = receive(request);
     if (!reply)

@@ -130,7 +130,7 @@ class Stage:
         def same() -> bool:
             expected = sent_again(self.world) - self.again
             found = {labels["site_id"]: value for labels, value in self.exporter.scrape().select(RETRANSMITS)}
-            assert sum(found.values()) == expected, f"RetransSegs says {expected}, counted {found}"
+            assert sum(found.values()) == expected, f"RetransSegs less TCPRetransFail says {expected}, counted {found}"
             return True
 
         wait_for(f"{what}: every segment sent again is counted", same, timeout=5)
