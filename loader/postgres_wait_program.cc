@@ -56,7 +56,7 @@ Result<void> PostgresWaitProgram::start() {
         return opened;
     started_ = true;
     // Who was there may be gone already: watch() says so, and is called again.
-    static_cast<void>(attach_to_cgroup());
+    [[maybe_unused]] const Result<void> attached = attach_to_cgroup();
     return {};
 }
 

@@ -31,6 +31,7 @@ class BrokerProcess {
         path_.copy(address.sun_path, sizeof address.sun_path - 1);
         listener_ = UniqueFd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
         listens_ =
+            listener_ &&
             ::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 &&
             ::chmod(folder_.path("").c_str(), 0755) == 0 && ::chmod(path_.c_str(), 0600) == 0 &&
             ::chown(path_.c_str(), client, 0) == 0 && ::listen(listener_.get(), 16) == 0;

@@ -153,8 +153,10 @@ class FalseBroker {
         address.sun_family = AF_UNIX;
         socket().copy(address.sun_path, sizeof address.sun_path - 1);
         listener_ = UniqueFd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-        EXPECT_EQ(::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
-        EXPECT_EQ(::listen(listener_.get(), 1), 0);
+        EXPECT_TRUE(listener_ &&
+                    ::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) ==
+                        0 &&
+                    ::listen(listener_.get(), 1) == 0);
         thread_ = std::thread([this] { live(); });
     }
     ~FalseBroker() {

@@ -42,8 +42,8 @@ UniqueFd connect_to(const std::string& path) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     path.copy(address.sun_path, sizeof address.sun_path - 1);
-    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-        socket.reset();
+    if (!socket || ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+        return UniqueFd();
     const timeval limit{10, 0};
     ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     ::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
@@ -59,7 +59,7 @@ Request request_for(Question question, pid_t pid) {
 
 // The errno of the answer, or below zero: hung up (-1), no answer in time (-2).
 int answer_to(const UniqueFd& socket, const void* bytes, std::size_t size) {
-    if (::send(socket.get(), bytes, size, MSG_NOSIGNAL) < 0)
+    if (!socket || ::send(socket.get(), bytes, size, MSG_NOSIGNAL) < 0)
         return -1;
     Answer answer;
     const ssize_t received = ::recv(socket.get(), &answer, sizeof answer, 0);
@@ -251,6 +251,7 @@ TEST(ProcessBroker, HangsUpOnWhoDoesNotListen) {
     PANGOLIN_REQUIRE_ROOT();
     const BrokerProcess process(::getuid());
     const UniqueFd flood = connect_to(process.socket());
+    ASSERT_TRUE(flood);
     const auto list = request_for(Question::network_namespaces, 0);
     int sent = 0;
     while (sent < 100'000 && ::send(flood.get(), &list, sizeof list, MSG_NOSIGNAL) >= 0)
