@@ -21,6 +21,7 @@
 #include "loader/process_table.h"
 #include "tests/support/privileges.h"
 #include "tests/support/scratch_folder.h"
+#include "tests/support/scratch_pins.h"
 
 namespace pangolin {
 namespace {
@@ -40,9 +41,6 @@ class DatabaseMonitorTest : public testing::Test {
     void TearDown() override {
         monitor.reset();
         root.reset();
-        if (::geteuid() == 0) {
-            EXPECT_TRUE(detach_all(pin_dir));
-        }
     }
 
     // Another process has the database locked for a while, if there is somebody to count it.
@@ -143,7 +141,8 @@ class DatabaseMonitorTest : public testing::Test {
     void expect_all() const { expect(waited, waited); }
 
     static constexpr std::chrono::milliseconds held{50};
-    const std::string pin_dir = "/sys/fs/bpf/pangolin_exporter_test-monitor-" + std::to_string(::getpid());
+    const ScratchPins pins{"monitor"};
+    const std::string& pin_dir = pins.path();
     ScratchFolder folder;
     const std::string path = folder.path("db.sqlite");
     const PangolinDatabase sqlite = SqliteDatabase{path};

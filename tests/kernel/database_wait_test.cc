@@ -19,6 +19,7 @@
 #include "tests/support/pangolin_database.h"
 #include "tests/support/privileges.h"
 #include "tests/support/scratch_folder.h"
+#include "tests/support/scratch_pins.h"
 
 namespace pangolin::test {
 namespace {
@@ -153,7 +154,7 @@ class DatabaseWaitOfSeveral : public DatabaseWait {
   protected:
     void SetUp() override {
         PANGOLIN_REQUIRE_ROOT();
-        auto opened = PinRoot::open(pin_dir);
+        auto opened = PinRoot::open(pins.path());
         ASSERT_TRUE(opened) << opened.error().message();
         root.emplace(std::move(*opened));
         DatabaseWait::SetUp();
@@ -163,9 +164,6 @@ class DatabaseWaitOfSeveral : public DatabaseWait {
     void TearDown() override {
         program.reset();
         root.reset();
-        if (::geteuid() == 0) {
-            EXPECT_TRUE(detach_all(pin_dir));
-        }
     }
     void load_next() {
         ASSERT_NO_FATAL_FAILURE(load(root->kept("waits", written)));
@@ -186,7 +184,7 @@ class DatabaseWaitOfSeveral : public DatabaseWait {
         return static_cast<double>(sum.lock_ns + sum.sync_ns) / 1e6;
     }
 
-    const std::string pin_dir = "/sys/fs/bpf/pangolin_exporter_test-waits-" + std::to_string(::getpid());
+    const ScratchPins pins{"waits"};
     std::optional<PinRoot> root;
     std::string written;
 };

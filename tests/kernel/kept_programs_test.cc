@@ -11,6 +11,7 @@
 #include "loader/base/unique_fd.h"
 #include "loader/pinned_maps.h"
 #include "tests/support/privileges.h"
+#include "tests/support/scratch_pins.h"
 #include "userspace/keeping.h"
 
 namespace pangolin {
@@ -153,11 +154,6 @@ class Process {
 class KeptProgramsTest : public testing::Test {
   protected:
     void SetUp() override { PANGOLIN_REQUIRE_ROOT(); }
-    void TearDown() override {
-        if (::geteuid() == 0) {
-            EXPECT_TRUE(detach_all(root_));
-        }
-    }
 
     // Returns false when it was killed on the way.
     bool live(std::uint32_t room, std::optional<unsigned> steps, bool starts = true) {
@@ -186,7 +182,8 @@ class KeptProgramsTest : public testing::Test {
         world_.event();
     }
 
-    std::string root_ = "/sys/fs/bpf/pangolin_exporter_test-kept-" + std::to_string(::getpid());
+    const ScratchPins pins_{"kept"};
+    const std::string& root_ = pins_.path();
     World world_;
 };
 

@@ -17,6 +17,7 @@
 #include "tests/support/namespace_child.h"
 #include "tests/support/postgres_server.h"
 #include "tests/support/privileges.h"
+#include "tests/support/scratch_pins.h"
 
 namespace pangolin::test {
 namespace {
@@ -193,7 +194,7 @@ class PostgresWaitOfSeveral : public PostgresWait {
         PostgresWait::SetUp();
         if (!program)
             return;
-        auto opened = PinRoot::open(pin_dir);
+        auto opened = PinRoot::open(pins.path());
         ASSERT_TRUE(opened) << opened.error().message();
         root.emplace(std::move(*opened));
         load_next();
@@ -202,16 +203,13 @@ class PostgresWaitOfSeveral : public PostgresWait {
     void TearDown() override {
         program.reset();
         root.reset();
-        if (::geteuid() == 0) {
-            EXPECT_TRUE(detach_all(pin_dir));
-        }
     }
     void load_next() {
         ASSERT_NO_FATAL_FAILURE(load(root->kept("waits", written)));
         written = std::string(pin_layout) + "/waits/1";
     }
 
-    const std::string pin_dir = "/sys/fs/bpf/pangolin_exporter_test-waits-" + std::to_string(::getpid());
+    const ScratchPins pins{"waits"};
     std::optional<PinRoot> root;
     std::string written;
 };
